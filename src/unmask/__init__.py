@@ -1,0 +1,32 @@
+"""Unmask tells whether the faces in a video are real or deepfakes.
+
+>>> import unmask
+>>> report = unmask.analyze("clip.mp4")  # doctest: +SKIP
+>>> report.verdict, report.probability_fake  # doctest: +SKIP
+('fake', 0.93)
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unmask.analyze import Analyzer, analyze
+    from unmask.report import Report
+
+__all__ = ["Analyzer", "Report", "analyze"]
+__version__ = version("unmask")
+
+
+def __getattr__(name: str):
+    # Loading the decoder and the runtime takes half a second, so it waits until it is needed.
+    if name in ("Analyzer", "analyze"):
+        # import_module is not used: the submodule 'analyze' would hide the function.
+        from unmask.analyze import Analyzer, analyze
+
+        globals().update(Analyzer=Analyzer, analyze=analyze)
+        return globals()[name]
+    if name == "Report":
+        from unmask.report import Report
+
+        return Report
+    raise AttributeError(f"module 'unmask' has no attribute {name!r}")

@@ -1,0 +1,41 @@
+"""Typed errors. Each message says what is wrong and what to do next."""
+
+
+class UnmaskError(Exception):
+    """Base of every error that Unmask raises on purpose."""
+
+    is_usage = False  # True where the caller asked for something that makes no sense
+
+
+class UsageError(UnmaskError):
+    """A path that does not exist, or arguments that do not go together."""
+
+    is_usage = True
+
+
+class UnreadableError(UnmaskError):
+    """A file that is not a video or image, or that decodes to nothing."""
+
+
+class SettingError(UnmaskError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+    is_usage = True
+
+
+class DatasetError(UnmaskError):
+    """A dataset, manifest or folder of crops that cannot be used as it is."""
+
+
+class ModelError(UnmaskError):
+    """Weights that are missing, damaged or of a kind that cannot be run."""
+
+
+class MissingExtraError(UnmaskError):
+    """A command that needs an optional part of Unmask that is not installed."""
+
+    def __init__(self, command: str, extra: str, missing: str):
+        super().__init__(
+            f"'unmask {command}' needs the package {missing}: install it with "
+            f"pip install 'unmask[{extra}]'"
+        )

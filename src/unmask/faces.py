@@ -1,0 +1,147 @@
+"""Find faces with RetinaFace and cut them out: an image -> Face objects -> square crops.
+
+RetinaFace (Deng et al., CVPR 2020, arXiv 1905.00641) with a MobileNet-0.25 trunk, run by
+OpenVINO. Training and detection cut with the same ``crop_face``, so the two cannot differ.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from unmask.runtime import WEIGHTS, compile_model
+
+_MEAN_BGR = (104.0, 117.0, 123.0)
+_STRIDES = (8, 16, 32)
+_ANCHOR_SIDES = ((16, 32), (64, 128), (256, 512))
+_VARIANCES = (0.1, 0.2)
+_OVERLAP = 0.4  # boxes of one face that overlap more than this (IoU) are merged
+_WORKING_MULTIPLE = 32  # working sizes are padded to this, so few shapes are ever compiled
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in an image.
+
+    ``box`` is (x1, y1, x2, y2) in pixels, ``score`` in [0, 1], ``landmarks`` (5, 2) in pixels:
+    left eye, right eye, nose, left and right corner of the mouth, as seen in the image.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: np.ndarray
+
+    @property
+    def side(self) -> float:
+        """The box's shorter side in pixels."""
+        x1, y1, x2, y2 = self.box
+        return min(x2 - x1, y2 - y1)
+
+
+class FaceDetector:
+    """Finds all faces of an image.
+
+    ``working_size`` bounds the longer side, in pixels, of the picture in which faces are looked
+    for; smaller images are not enlarged. ``min_score`` in [0, 1], ``min_face`` in source pixels.
+    """
+
+    def __init__(
+        self,
+        working_size: int = 640,
+        min_score: float = 0.7,
+        min_face: int = 30,
+        threads: int = 0,
+        precision: str = "auto",
+    ):
+        self.working_size = working_size
+        self.min_score = min_score
+        self.min_face = min_face
+        self._network = compile_model(
+            WEIGHTS / "retinaface_mnet025.onnx", threads=threads, precision=precision
+        )
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Faces of an RGB ``uint8`` image (height, width, 3), from left to right."""
+        height, width = image.shape[:2]
+        scale = min(1.0, self.working_size / max(height, width))
+        small = image
+        if scale < 1:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        rows, cols = small.shape[:2]
+        padded_rows, padded_cols = (-(-n // _WORKING_MULTIPLE) * _WORKING_MULTIPLE
+                                    for n in (rows, cols))  # fmt: skip
+        blob = np.zeros((1, 3, padded_rows, padded_cols), np.float32)
+        blob[0, :, :rows, :cols] = small[:, :, ::-1].transpose(2, 0, 1)
+        blob[0, :, :rows, :cols] -= np.array(_MEAN_BGR, np.float32)[:, None, None]
+        output = self._network(blob)
+        boxes, scores, landmarks = _decode(
+            output["loc"][0], output["conf"][0, :, 1], output["landmarks"][0],
+            _anchors(padded_rows, padded_cols), self.min_score,
+        )  # fmt: skip
+        factor = np.array([width / cols, height / rows], np.float32)
+        boxes, landmarks = boxes * np.tile(factor, 2), landmarks * factor
+        limits = np.array([width, height, width, height], np.float32)
+        faces = [
+            Face(tuple(float(v) for v in np.clip(box, 0, limits)), float(score), points)
+            for box, score, points in zip(boxes, scores, landmarks, strict=True)
+        ]
+        return sorted((f for f in faces if f.side >= self.min_face), key=lambda f: f.box)
+
+
+@lru_cache(maxsize=16)
+def _anchors(rows: int, cols: int) -> np.ndarray:
+    """RetinaFace's anchors for a picture: (n, 3) as centre x, centre y, side in pixels."""
+    levels = []
+    for stride, sides in zip(_STRIDES, _ANCHOR_SIDES, strict=True):
+        y, x = np.mgrid[: -(-rows // stride), : -(-cols // stride)].astype(np.float32)
+        centres = (np.stack([x, y], -1) + 0.5) * stride
+        for_side = [np.dstack([centres, np.full_like(x, side)]) for side in sides]
+        levels.append(np.stack(for_side, 2).reshape(-1, 3))
+    return np.concatenate(levels)
+
+
+def _decode(
+    loc: np.ndarray, scores: np.ndarray, points: np.ndarray, anchors: np.ndarray, min_score: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Network output -> boxes (n, 4), scores (n,), landmarks (n, 5, 2) in working pixels."""
+    keep = np.flatnonzero(scores >= min_score)
+    loc, scores, points, anchors = loc[keep], scores[keep], points[keep], anchors[keep]
+    centres, sides = anchors[:, :2], anchors[:, 2:]
+    middle = centres + loc[:, :2] * _VARIANCES[0] * sides
+    half = sides * np.exp(loc[:, 2:] * _VARIANCES[1]) / 2
+    boxes = np.concatenate([middle - half, middle + half], 1)
+    landmarks = centres[:, None] + points.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
+    if len(boxes):
+        corner_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        best = cv2.dnn.NMSBoxes(corner_size.tolist(), scores.tolist(), min_score, _OVERLAP)
+        best = np.asarray(best).reshape(-1)
+        boxes, scores, landmarks = boxes[best], scores[best], landmarks[best]
+    return boxes, scores, landmarks
+
+
+def crop_face(
+    image: np.ndarray,
+    box: tuple[float, float, float, float],
+    size: int = 256,
+    margin: float = 1.3,
+) -> np.ndarray:
+    """Cut a square of ``margin`` x the box's longer side and resize it once to ``size``.
+
+    ``image`` (height, width, 3) or (height, width); the square is never stretched, what lies
+    outside the image repeats its edge, and shrinking averages over areas.
+    """
+    x1, y1, x2, y2 = box
+    side = max(1, round(margin * max(x2 - x1, y2 - y1)))
+    left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
+    height, width = image.shape[:2]
+    # At least one row and column of the image, however far outside the box lies.
+    inner_top, inner_bottom = np.clip((top, top + side), (0, 1), (height - 1, height))
+    inner_left, inner_right = np.clip((left, left + side), (0, 1), (width - 1, width))
+    square = image[inner_top:inner_bottom, inner_left:inner_right]
+    pad = (inner_top - top, top + side - inner_bottom, inner_left - left, left + side - inner_right)
+    if any(p > 0 for p in pad):
+        square = cv2.copyMakeBorder(square, *(max(0, p) for p in pad), cv2.BORDER_REPLICATE)
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(square, (size, size), interpolation=how)

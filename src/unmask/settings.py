@@ -1,0 +1,397 @@
+"""One table of settings. It drives the command line, the environment, the docs and the checks.
+
+A value is looked for on the command line (``--max-frames 32``), then in the environment
+(``UNMASK_MAX_FRAMES=32``), then in this table.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from unmask.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One knob: its name, default, type, range, unit and the commands that have it."""
+
+    name: str
+    default: Any
+    help: str
+    commands: tuple[str, ...]
+    type: type = int
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    bare: Any = None
+    """The value when the option is given without one; None where it needs one."""
+
+    @property
+    def option(self) -> str:
+        """The command-line option, e.g. ``--max-frames``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, e.g. ``UNMASK_MAX_FRAMES``."""
+        return "UNMASK_" + self.name.upper()
+
+    def check(self, value: Any) -> Any:
+        """Return ``value`` as this setting's type. Raises SettingError when it does not fit."""
+        if self.type is bool and isinstance(value, str):
+            if value.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
+                raise SettingError(f"{self.option} takes yes or no, not {value!r}")
+            value = value.lower() in ("1", "true", "yes", "on")
+        try:
+            value = self.type(value)
+        except (TypeError, ValueError):
+            kind = {int: "a whole number", float: "a number"}.get(self.type, self.type.__name__)
+            raise SettingError(f"{self.option} takes {kind}, not {value!r}") from None
+        if self.choices and value not in self.choices:
+            raise SettingError(
+                f"{self.option} takes one of {', '.join(self.choices)}, not {value!r}"
+            )
+        too_low = self.low is not None and not value >= self.low
+        too_high = self.high is not None and not value <= self.high
+        if too_low or too_high:
+            least = "any" if self.low is None else self.low
+            most = "any" if self.high is None else self.high
+            raise SettingError(f"{self.option} must be between {least} and {most}, not {value}")
+        return value
+
+
+_ANALYSIS = ("detect", "evaluate")
+_FACES = ("detect", "evaluate", "preprocess")
+
+SETTINGS: tuple[Setting, ...] = (
+    # Which frames are looked at.
+    Setting("every", 15, "judge every Nth frame", _FACES, low=1, unit="frames"),
+    Setting(
+        "max_frames",
+        0,
+        "at most this many frames, evenly spaced over the video (0: no cap)",
+        _FACES,
+        low=0,
+        unit="frames",
+    ),
+    # Which faces are found in them.
+    Setting(
+        "detection_size",
+        640,
+        "longer side of the picture in which faces are looked for",
+        _FACES,
+        low=64,
+        high=4096,
+        unit="pixels",
+    ),
+    Setting(
+        "detection_score",
+        0.7,
+        "how sure the face detector must be",
+        _FACES,
+        type=float,
+        low=0.05,
+        high=1,
+    ),
+    Setting(
+        "min_face",
+        30,
+        "ignore faces whose shorter side is smaller than this in the source",
+        (*_FACES, "split"),
+        low=1,
+        unit="pixels",
+    ),
+    # How they are judged.
+    Setting(
+        "model",
+        "",
+        "the model's .xml file (default: the one shipped with Unmask)",
+        ("detect",),
+        type=str,
+    ),
+    Setting(
+        "threshold",
+        0.5,
+        "probability of fake from which the verdict is 'fake'",
+        _ANALYSIS,
+        type=float,
+        low=0,
+        high=1,
+    ),
+    Setting(
+        "uncertain",
+        0.1,
+        "closer to the threshold than this, the verdict is 'uncertain'",
+        _ANALYSIS,
+        type=float,
+        low=0,
+        high=0.5,
+    ),
+    Setting(
+        "aggregate",
+        "person",
+        "'person': as fake as the most fake person; 'mean': over all faces",
+        _ANALYSIS,
+        type=str,
+        choices=("person", "mean"),
+    ),
+    Setting(
+        "min_track_frames",
+        3,
+        "a person seen in fewer frames cannot decide a longer video",
+        _ANALYSIS,
+        low=1,
+        unit="frames",
+    ),
+    # What the machine gives.
+    Setting("threads", 0, "processor threads (0: all)", _ANALYSIS, low=0, high=256),
+    Setting(
+        "precision",
+        "auto",
+        "'auto' takes bfloat16 where the processor has it; 'f32' is the same on every machine",
+        _ANALYSIS,
+        type=str,
+        choices=("auto", "f32"),
+    ),
+    # From videos to face crops.
+    Setting(
+        "manifest",
+        "",
+        "CSV with path,label[,group,split,method,dataset] instead of a folder",
+        ("preprocess",),
+        type=str,
+    ),
+    Setting(
+        "size",
+        256,
+        "side of a face crop",
+        ("preprocess", "train"),
+        low=71,
+        high=1024,
+        unit="pixels",
+    ),
+    Setting(
+        "margin",
+        1.3,
+        "side of the square crop over the longer side of the face",
+        ("preprocess",),
+        type=float,
+        low=1,
+        high=3,
+    ),
+    Setting(
+        "balance",
+        "real",
+        "'real': keep as many fake videos as real ones; 'none': keep all",
+        ("preprocess",),
+        type=str,
+        choices=("real", "none"),
+    ),
+    Setting(
+        "augment",
+        0,
+        "augmented copies written beside each crop",
+        ("preprocess",),
+        low=0,
+        high=20,
+    ),
+    Setting(
+        "workers",
+        0,
+        "processes that read videos at the same time (0: one a processor)",
+        ("preprocess",),
+        low=0,
+        high=256,
+    ),
+    Setting(
+        "seed",
+        0,
+        "makes every random choice again",
+        ("preprocess", "split", "train", "evaluate", "synthesize"),
+        low=0,
+    ),
+    # From crops to a split.
+    Setting(
+        "min_blur",
+        20.0,
+        "drop crops whose Laplacian variance, at 256 pixels, is below this",
+        ("split",),
+        type=float,
+        low=0,
+    ),
+    Setting(
+        "ratios",
+        "70/15/15",
+        "shares of train, val and test in percent",
+        ("split",),
+        type=str,
+    ),
+    # From a split to weights.
+    Setting(
+        "init",
+        "imagenet",
+        "where the weights start: imagenet, random, or an .h5 file",
+        ("train",),
+        type=str,
+    ),
+    Setting(
+        "trainable_layers",
+        "20",
+        "how many of the base's last layers learn: a number or 'all'",
+        ("train",),
+        type=str,
+    ),
+    Setting("batch", 16, "crops in a batch", ("train",), low=2, high=4096),
+    Setting(
+        "accumulate",
+        1,
+        "batches whose gradients are added up before a step",
+        ("train",),
+        low=1,
+        high=1024,
+    ),
+    Setting("epochs", 50, "passes over the training crops at most", ("train",), low=1),
+    Setting(
+        "steps_per_epoch",
+        0,
+        "batches that count as an epoch (0: all crops once)",
+        ("train",),
+        low=0,
+    ),
+    Setting("optimizer", "adam", "the optimizer", ("train",), type=str, choices=("adam", "adamw")),
+    Setting(
+        "learning_rate",
+        1e-4,
+        "the optimizer's learning rate",
+        ("train",),
+        type=float,
+        low=0,
+        high=1,
+    ),
+    Setting(
+        "schedule",
+        "plateau",
+        "'plateau': x0.3 when validation loss stalls; 'cosine': warm up, "
+        "then fall to zero over all epochs",
+        ("train",),
+        type=str,
+        choices=("plateau", "cosine"),
+    ),
+    Setting(
+        "dropout", 0.5, "dropout before the last layer", ("train",), type=float, low=0, high=0.95
+    ),
+    Setting(
+        "label_smoothing",
+        0.0,
+        "how far labels are pulled towards 0.5",
+        ("train",),
+        type=float,
+        low=0,
+        high=0.5,
+    ),
+    Setting(
+        "average",
+        0.0,
+        "decay of a running average of the weights, which is what is validated and saved (0: none)",
+        ("train",),
+        type=float,
+        low=0,
+        high=0.99999,
+    ),
+    Setting(
+        "patience",
+        5,
+        "epochs without a better validation loss before stopping (0: never stop)",
+        ("train",),
+        low=0,
+    ),
+    Setting(
+        "select",
+        "accuracy",
+        "which epoch is kept: best validation accuracy, or video-level AUC",
+        ("train",),
+        type=str,
+        choices=("accuracy", "auc"),
+    ),
+    Setting(
+        "mixed_precision",
+        "auto",
+        "'auto': float16 on a GPU, bfloat16 on processors that have it",
+        ("train",),
+        type=str,
+        choices=("auto", "bfloat16", "float16", "off"),
+    ),
+    Setting(
+        "pseudo_fakes",
+        0.0,
+        "share of each batch's fakes that is synthesised from the real "
+        "crops (1: all, which is also what the bare option means)",
+        ("train",),
+        type=float,
+        low=0,
+        high=1,
+        bare=1.0,
+    ),
+    Setting(
+        "degrade",
+        False,
+        "compress, rescale, blur and recolour crops on the fly, real and fake alike",
+        ("train",),
+        type=bool,
+    ),
+    Setting(
+        "train_crop",
+        0,
+        "train on random cut-outs of this side (0: whole crops): cheaper steps",
+        ("train",),
+        low=0,
+        high=1024,
+        unit="pixels",
+    ),
+    Setting("resume", False, "go on where an interrupted run stopped", ("train",), type=bool),
+    # Forging on purpose.
+    Setting(
+        "family",
+        "cross_swap",
+        "how faces are forged",
+        ("synthesize",),
+        type=str,
+        choices=("self_blend", "decoder_look", "cross_swap", "mouth_edit"),
+    ),
+    # Watching.
+    Setting(
+        "interval",
+        60.0,
+        "time between two refreshes",
+        ("monitor",),
+        type=float,
+        low=0.2,
+        unit="seconds",
+    ),
+    Setting("once", False, "print one picture and stop", ("monitor",), type=bool),
+)
+
+
+def for_command(command: str) -> list[Setting]:
+    """The settings that ``unmask COMMAND`` has, in the table's order."""
+    return [s for s in SETTINGS if command in s.commands]
+
+
+def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNamespace:
+    """All settings of a command: ``given`` over the environment over the defaults.
+
+    Raises SettingError for a name the command does not have or a value that does not fit.
+    """
+    given = {k: v for k, v in (given or {}).items() if v is not None}
+    table = {s.name: s for s in for_command(command)}
+    for name in given:
+        if name not in table:
+            raise SettingError(f"'{command}' has no setting {name!r}; it has {', '.join(table)}")
+    values = {}
+    for name, setting in table.items():
+        value = given.get(name, os.environ.get(setting.variable, setting.default))
+        values[name] = setting.check(value)
+    return SimpleNamespace(**values)

@@ -1,0 +1,118 @@
+"""What happens to pictures on their way to us: rescaling, compression, noise, colour changes.
+
+A real crop and its fake go through the very same chain, so that only the forgery tells them
+apart. Compression is real: crops are encoded as short moving clips by H.264 or H.265.
+"""
+
+import io
+
+import av
+import cv2
+import numpy as np
+
+_CLIP_FRAMES = 4
+
+
+def degrade(
+    crops: list[np.ndarray], rng: np.random.Generator, face_size: float, margin: float = 1.3
+) -> list[np.ndarray]:
+    """Put square RGB ``uint8`` crops of one size through one random chain of damage.
+
+    ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
+    resolution that each of them really has. Returns crops of the same size.
+    """
+    size = crops[0].shape[0]
+    native = float(np.clip(face_size * margin, 48, size))
+    side = size
+    if native < size or rng.random() < 0.6:
+        side = int(np.exp(rng.uniform(np.log(max(48, native * 0.45)), np.log(native))))
+        side -= side % 2
+    crops = [cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA) for c in crops]
+    if rng.random() < 0.6:
+        crops = _recolour(crops, rng)
+    if rng.random() < 0.2:
+        spread = rng.uniform(0.3, 1.2)
+        crops = [cv2.GaussianBlur(c, (0, 0), spread) for c in crops]
+    if rng.random() < 0.2:
+        noise = rng.normal(0, rng.uniform(1, 8), crops[0].shape)
+        crops = [np.clip(c + noise, 0, 255).astype(np.uint8) for c in crops]
+    for _ in range(rng.choice(3, p=(0.2, 0.6, 0.2))):
+        crops = _compress(crops, rng)
+    up = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
+    crops = [cv2.resize(c, (size, size), interpolation=up) for c in crops]
+    if rng.random() < 0.1:
+        crops = _cover(crops, rng)
+    return crops
+
+
+def _compress(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    kind = rng.choice(("jpeg", "libx264", "libx265"), p=(0.35, 0.57, 0.08))
+    if kind == "jpeg":
+        quality = int(rng.integers(30, 101))
+        return [jpeg(crop, quality) for crop in crops]
+    crf = int(rng.triangular(17, 23, 40))
+    motion = rng.uniform(-2.5, 2.5, 2)
+    keep = int(rng.integers(_CLIP_FRAMES))
+    return [encode(crop, str(kind), crf, motion, keep) for crop in crops]
+
+
+def jpeg(crop: np.ndarray, quality: int) -> np.ndarray:
+    """The crop after JPEG at ``quality`` (1 to 100)."""
+    _, data = cv2.imencode(".jpg", crop[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int) -> np.ndarray:
+    """Frame ``keep`` of a clip of the crop moving by ``motion`` pixels a frame, encoded at ``crf``.
+
+    The sides must be even. ``codec`` is an FFmpeg encoder: ``libx264`` or ``libx265``.
+    """
+    height, width = crop.shape[:2]
+    buffer = io.BytesIO()
+    options = {"crf": str(crf), "preset": "veryfast"}
+    if codec == "libx265":
+        options = {"crf": str(crf), "preset": "ultrafast", "x265-params": "log-level=none"}
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for number in range(_CLIP_FRAMES):
+            # The kept frame shows the crop unmoved, so that no pixel is interpolated twice.
+            x, y = np.round(motion * (number - keep)).astype(int)
+            moved = np.roll(crop, (y, x), (0, 1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="rgb24")))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number == keep:
+                return frame.to_ndarray(format="rgb24")
+    return crop
+
+
+def _recolour(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Brightness, contrast, gamma, saturation and colour cast; sometimes no colour at all."""
+    gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
+    cast = rng.uniform(-10, 10, 3).astype(np.float32)
+    gamma = rng.uniform(0.8, 1.25)
+    saturation = 0.0 if rng.random() < 0.12 else rng.uniform(0.6, 1.4)
+    result = []
+    for crop in crops:
+        pixels = crop.astype(np.float32)
+        grey = pixels @ np.array((0.299, 0.587, 0.114), np.float32)
+        pixels = grey[..., None] + (pixels - grey[..., None]) * saturation
+        pixels = np.clip(pixels * gain + offset + cast, 0, 255)
+        result.append((255 * (pixels / 255) ** gamma).astype(np.uint8))
+    return result
+
+
+def _cover(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Hide a random rectangle behind one colour, as hands, microphones and captions do."""
+    size = crops[0].shape[0]
+    width, height = rng.integers(size // 8, size // 3, 2)
+    x, y = rng.integers(0, size - width), rng.integers(0, size - height)
+    colour = rng.integers(0, 256, 3).astype(np.uint8)
+    crops = [crop.copy() for crop in crops]
+    for crop in crops:
+        crop[y : y + height, x : x + width] = colour
+    return crops

@@ -1,0 +1,104 @@
+"""The index of face crops: one CSV row a crop, beside the crops it describes."""
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from unmask.errors import DatasetError
+
+INDEX_NAME = "index.csv"
+SPLITS = ("train", "val", "test")
+LABELS = ("real", "fake")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One face crop and where it came from.
+
+    ``path`` is relative to the index; ``video`` names the source (relative to its dataset);
+    ``group`` is what must stay on one side of a split (a person, a fake and its source);
+    ``face_size`` is the face's shorter side in source pixels; ``blur`` the Laplacian variance at
+    256 pixels; ``augmented`` is 0 for the crop itself and k for its k-th altered copy; ``split``
+    is empty until there is one.
+    """
+
+    path: str
+    label: str
+    video: str
+    group: str
+    method: str = ""
+    dataset: str = ""
+    split: str = ""
+    frame: int = 0
+    second: float = 0.0
+    x1: float = 0.0
+    y1: float = 0.0
+    x2: float = 0.0
+    y2: float = 0.0
+    face_size: float = 0.0
+    blur: float = 0.0
+    score: float = 0.0
+    augmented: int = 0
+
+    @property
+    def is_fake(self) -> int:
+        """1 for fake, 0 for real."""
+        return int(self.label == "fake")
+
+
+def write_index(folder: Path, crops: Iterable[Crop]) -> Path:
+    """Write ``folder/index.csv`` in one step: it is whole or it is not there."""
+    path = folder / INDEX_NAME
+    partial = path.with_suffix(".csv.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Crop)])
+        writer.writeheader()
+        writer.writerows(asdict(crop) for crop in crops)
+    os.replace(partial, path)
+    return path
+
+
+def read_index(folder: Path) -> list[Crop]:
+    """The crops of ``folder/index.csv``. Raises DatasetError when it is missing or damaged."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        raise DatasetError(
+            f"no {INDEX_NAME} in {folder}: make one with 'unmask preprocess', then 'unmask split'"
+        )
+    types = {f.name: f.type for f in fields(Crop)}
+    crops = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for line, row in enumerate(csv.DictReader(file), 2):
+            try:
+                crop = Crop(**{k: types[k](v) for k, v in row.items() if k in types})
+            except (TypeError, ValueError) as error:
+                raise DatasetError(f"{path}, line {line}, is damaged: {error}") from None
+            if crop.label not in LABELS:
+                raise DatasetError(f"{path}, line {line}: label {crop.label!r} is not real or fake")
+            crops.append(crop)
+    return crops
+
+
+def read_split(folder: Path, split: str) -> list[Crop]:
+    """The crops of one part (train, val or test) of a split folder.
+
+    A folder without an index but with ``{train,val,test}/{real,fake}/`` pictures is read as well;
+    each picture then counts as a video and a group of its own.
+    """
+    if (folder / INDEX_NAME).is_file():
+        crops = [crop for crop in read_index(folder) if crop.split == split]
+    else:
+        crops = [
+            Crop(path=name, label=label, video=name, group=name, split=split)
+            for label in LABELS
+            for file in sorted((folder / split / label).glob("*"))
+            if file.suffix.lower() in (".jpg", ".jpeg", ".png")
+            for name in [file.relative_to(folder).as_posix()]
+        ]
+    if not crops:
+        raise DatasetError(
+            f"no {split} crops in {folder}: run 'unmask preprocess' and 'unmask split'"
+        )
+    return crops

@@ -1,0 +1,1 @@
+"""From face crops to weights, their evaluation and their shipped form. Needs the extra 'train'."""

@@ -1,0 +1,211 @@
+"""Batches of crops for training and validation, made on the fly by background threads."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from unmask.data.augment import affine
+from unmask.data.degrade import degrade
+from unmask.data.index import Crop
+from unmask.data.pseudo_fakes import synthesise
+from unmask.errors import DatasetError
+from unmask.mesh import FaceMesh
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Crops (n, side, side, 3) float32 in [0, 1] and labels (n, 1) float32, 1 = fake."""
+
+_AHEAD = 4  # batches prepared before they are asked for
+_TRIES = 20  # other crops taken when one is unreadable or shows no face
+
+
+class Batches:
+    """Draws training batches, the same ones again for the same seed and step.
+
+    Plain batches (no ``pseudo_fakes``, no ``degrade``) go through all crops once an epoch. Paired
+    batches are half real, half fake: each fake stands beside a real crop that goes through the
+    same damage - its own source, if it was synthesised, else one of its group or of another real
+    video. ``pseudo_fakes`` is the share of fakes that is synthesised.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        crops: list[Crop],
+        *,
+        size: int = 256,
+        batch: int = 16,
+        seed: int = 0,
+        pseudo_fakes: float = 0.0,
+        degraded: bool = False,
+        train_crop: int = 0,
+    ):
+        self.folder, self.size, self.batch, self.seed = folder, size, batch, seed
+        self.crops = crops
+        self.pseudo_fakes, self.degraded, self.train_crop = pseudo_fakes, degraded, train_crop
+        self.paired = bool(pseudo_fakes or degraded)
+        self.real = [c for c in crops if not c.is_fake]
+        self.fake = [c for c in crops if c.is_fake]
+        if not self.real or not (self.fake or pseudo_fakes):
+            missing = "real" if not self.real else "fake"
+            raise DatasetError(
+                f"no {missing} crops to train on: add {missing} videos and run 'unmask preprocess' "
+                "and 'unmask split' again" + (", or use --pseudo-fakes 1" * (missing == "fake"))
+            )
+        if not self.fake:
+            self.pseudo_fakes = 1.0
+        self._draw_real = _Drawer(self.real)
+        self._draw_fake = _Drawer(self.fake) if self.fake else None
+        self._real_of_group = defaultdict(list)
+        for crop in self.real:
+            self._real_of_group[crop.group].append(crop)
+        self._mesh = FaceMesh(threads=1) if self.pseudo_fakes else None
+        self._points: dict[str, np.ndarray | None] = {}
+
+    def __len__(self) -> int:
+        return max(1, len(self.crops) // self.batch)
+
+    def epoch(self, number: int, steps: int = 0, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from step ``skip`` on; prepared by two threads ahead."""
+        steps = steps or len(self)
+        make = self._paired if self.paired else self._plain
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(make, number, s) for s in range(skip, min(steps, skip + _AHEAD))]
+            for step in range(skip, steps):
+                if step + _AHEAD < steps:
+                    waiting.append(pool.submit(make, number, step + _AHEAD))
+                yield waiting.pop(0).result()
+
+    def _plain(self, epoch: int, step: int) -> Batch:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.crops))
+        rng = np.random.default_rng((self.seed, epoch, step))
+        images, labels = [], []
+        for number in np.arange(step * self.batch, (step + 1) * self.batch) % len(order):
+            crop, image = self._readable(self.crops[order[number]], rng, self.crops)
+            images.append(affine(image, rng))
+            labels.append(crop.is_fake)
+        return self._pack(images, labels, rng)
+
+    def _paired(self, epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, epoch, step))
+        images, labels = [], []
+        for _ in range(self.batch // 2):
+            if rng.random() < self.pseudo_fakes:
+                real, fake, face_size = self._synthesised_pair(rng)
+            else:
+                real, fake, face_size = self._filmed_pair(rng)
+            if self.degraded:
+                real, fake = degrade([real, fake], rng, face_size)
+            images += [real, fake]
+            labels += [0, 1]
+        return self._pack(images, labels, rng)
+
+    def _synthesised_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        crop, image, points = self._with_mesh(rng)
+        _, donor, donor_points = self._with_mesh(rng)
+        fake, _ = synthesise(image, points, rng, (donor, donor_points))
+        state = rng.bit_generator.state  # the same movement for both
+        real = affine(image, rng)
+        rng.bit_generator.state = state
+        return real, affine(fake, rng), crop.face_size
+
+    def _filmed_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
+        own = self._real_of_group[fake.group]
+        if own and rng.random() < 0.7:
+            real = own[rng.integers(len(own))]
+        else:
+            # Not a photo: the network would learn stills from moving pictures.
+            real = self._draw_real(rng, moving=True)
+        real, real_image = self._readable(real, rng, self.real)
+        # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
+        sizes = [c.face_size or self.size for c in (real, fake)]
+        return affine(real_image, rng), affine(fake_image, rng), min(sizes)
+
+    def _with_mesh(self, rng: np.random.Generator) -> tuple[Crop, np.ndarray, np.ndarray]:
+        for _ in range(_TRIES):
+            crop, image = self._readable(self._draw_real(rng), rng, self.real)
+            if crop.path not in self._points:
+                self._points[crop.path] = self._mesh.points(image)
+            points = self._points[crop.path]
+            if points is not None:
+                return crop, image, points
+        raise DatasetError("hardly a face in the real crops: look at them before training on them")
+
+    def _readable(
+        self, crop: Crop, rng: np.random.Generator, others: list[Crop]
+    ) -> tuple[Crop, np.ndarray]:
+        """The crop and its picture, or another one's if the picture is damaged."""
+        for _ in range(_TRIES):
+            image = read_crop(self.folder / crop.path, self.size)
+            if image is not None:
+                return crop, image
+            crop = others[rng.integers(len(others))]
+        raise DatasetError(f"many crops in {self.folder} cannot be read: run 'unmask split' again")
+
+    def _pack(self, images: list[np.ndarray], labels: list[int], rng) -> Batch:
+        if self.train_crop and self.train_crop < self.size:
+            x, y = rng.integers(0, self.size - self.train_crop + 1, (2, len(images)))
+            images = [
+                image[b : b + self.train_crop, a : a + self.train_crop]
+                for image, a, b in zip(images, x, y, strict=True)
+            ]
+        packed = np.stack(images).astype(np.float32) / 255
+        return packed, np.array(labels, np.float32)[:, None]
+
+
+class _Drawer:
+    """Draws a crop so that neither long videos nor the many photos drown the rest.
+
+    Stills and moving pictures come equally often; then a video is drawn, then a crop of it.
+    """
+
+    def __init__(self, crops: list[Crop]):
+        videos = defaultdict(list)
+        for crop in crops:
+            videos[crop.video].append(crop)
+        stills = [shown for shown in videos.values() if len(shown) == 1]
+        moving = [shown for shown in videos.values() if len(shown) > 1]
+        self._kinds = [kind for kind in (stills, moving) if kind]
+
+    def __call__(self, rng: np.random.Generator, moving: bool = False) -> Crop:
+        """A random crop; ``moving`` takes it from a video wherever there is one."""
+        kind = self._kinds[-1 if moving else rng.integers(len(self._kinds))]
+        video = kind[rng.integers(len(kind))]
+        return video[rng.integers(len(video))]
+
+
+def read_crop(path: Path, size: int) -> np.ndarray | None:
+    """A crop's picture as RGB ``uint8`` (size, size, 3); None when it cannot be read."""
+    image = cv2.imread(str(path))
+    if image is None:
+        return None
+    if image.shape[:2] != (size, size):
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def validation_set(
+    folder: Path, crops: list[Crop], size: int, seed: int, pseudo_fakes: bool
+) -> tuple[list[Crop], list[np.ndarray]]:
+    """Crops to validate on and their pictures; unreadable ones are left out.
+
+    Where there is no real fake among them and training synthesises, one fake of each real crop
+    is synthesised, always the same.
+    """
+    read = [(crop, read_crop(folder / crop.path, size)) for crop in crops]
+    shown = [(crop, image) for crop, image in read if image is not None]
+    if pseudo_fakes and not any(crop.is_fake for crop, _ in shown):
+        face_mesh, rng, previous = FaceMesh(threads=1), np.random.default_rng(seed), None
+        for crop, image in shown.copy():
+            points = face_mesh.points(image)
+            if points is not None:
+                fake, _ = synthesise(image, points, rng, previous)
+                altered = replace(crop, label="fake", video=crop.video + "#synthesised")
+                shown.append((altered, fake))
+                previous = (image, points)
+    return [crop for crop, _ in shown], [image for _, image in shown]

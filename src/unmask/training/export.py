@@ -1,0 +1,114 @@
+"""From a trained ``.h5`` to ONNX and to the form that detection runs, checked for parity."""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+import openvino
+
+from unmask import __version__
+from unmask.errors import DatasetError, ModelError
+from unmask.training import xception
+
+PARITY = 1e-4
+"""The largest difference in probability that ONNX may show against the h5."""
+
+
+def export(model: Path, output: Path, crops: Path | None = None, calibration=None) -> str:
+    """Write ``NAME.onnx``, ``NAME.xml``, ``NAME.bin`` and the card ``NAME.json`` into ``output``.
+
+    ``crops`` is a folder of face pictures on which h5 and ONNX must agree within PARITY (default:
+    noise of every contrast, so that a model can be exported anywhere). ``calibration`` maps
+    logits: ``{"scale": 1.0, "offset": 0.0}``. Returns a summary; raises ModelError when the
+    exported model does not agree.
+    """
+    keras_model = xception.load(model)
+    size = keras_model.input_shape[1]
+    output.mkdir(parents=True, exist_ok=True)
+    stem = output / model.stem
+    onnx_path = stem.with_suffix(".onnx")
+    _write_onnx(keras_model, onnx_path)
+    batch = _pictures(crops, size)
+    expected = keras_model.predict(batch.astype(np.float32) / 255, verbose=0)[:, 0]
+    core = openvino.Core()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = core.compile_model(onnx_path, "CPU", exact)(batch.astype(np.float32) / 255)[0][:, 0]
+    difference = float(np.abs(expected - found).max())
+    if not difference < PARITY:
+        raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
+    _write_runtime_form(onnx_path, stem, calibration or {"scale": 1.0, "offset": 0.0}, size)
+    logits = core.compile_model(stem.with_suffix(".xml"), "CPU", exact)(batch)[0][:, 0]
+    runtime_difference = float(np.abs(expected - 1 / (1 + np.exp(-logits))).max())
+    return (
+        f"exported {model.name} to {output}: ONNX differs by {difference:.1e}, the runtime form "
+        f"(float16 weights) by {runtime_difference:.1e}, on {len(batch)} pictures\n"
+        f"next: unmask detect --model {stem.with_suffix('.xml')} PATH"
+    )
+
+
+def runtime_form(model: Path) -> Path:
+    """The runtime form of an ``.h5``, beside it; exported now if it is missing or older."""
+    target = model.with_suffix(".xml")
+    card = model.with_suffix(".json")
+    if not (target.is_file() and card.is_file()) or (
+        target.stat().st_mtime < model.stat().st_mtime
+    ):
+        export(model, model.parent)
+    return target
+
+
+def _write_onnx(model, path: Path) -> None:
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="crops")]
+    function = tf.function(lambda crops: model(crops, training=False), input_signature=signature)
+    tf2onnx.convert.from_function(function, signature, opset=17, output_path=str(path))
+
+
+def _pictures(folder: Path | None, size: int) -> np.ndarray:
+    """Up to 32 pictures as (n, size, size, 3) uint8 RGB."""
+    if folder is None:
+        rng = np.random.default_rng(0)
+        coarse = [rng.integers(0, 256, (n, n, 3), dtype=np.uint8) for n in (2, 5, 16, 64, size)]
+        return np.stack([cv2.resize(c, (size, size)) for c in coarse])
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    pictures = [p for p in map(cv2.imread, map(str, paths[:: max(1, len(paths) // 32)]))
+                if p is not None]  # fmt: skip
+    if not pictures:
+        raise DatasetError(f"no pictures in {folder}: give --crops a folder of face crops")
+    return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
+
+
+def _write_runtime_form(onnx_path: Path, stem: Path, calibration: dict, size: int) -> None:
+    """OpenVINO IR that takes uint8 pictures and gives the logit, and its card."""
+    from openvino.preprocess import PrePostProcessor
+
+    network = openvino.Core().read_model(onnx_path)
+    sigmoid = next(op for op in network.get_ops() if op.get_type_name() == "Sigmoid")
+    # The logit, not the probability: in bfloat16 a sigmoid would be 1 from 0.998 on.
+    network = openvino.Model([sigmoid.input_value(0)], network.get_parameters(), "xception")
+    network.reshape([-1, size, size, 3])
+    steps = PrePostProcessor(network)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    network = steps.build()
+    network.input().get_tensor().set_names({"crops"})
+    network.output().get_tensor().set_names({"logit"})
+    with TemporaryDirectory(dir=stem.parent) as folder:
+        partial = Path(folder) / stem.with_suffix(".xml").name
+        openvino.save_model(network, partial, compress_to_fp16=True)
+        data = partial.read_bytes() + partial.with_suffix(".bin").read_bytes()
+        card = {
+            "name": "xception",
+            "version": __version__,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "input_size": size,
+            "calibration": calibration,
+        }
+        partial.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        for suffix in (".bin", ".json", ".xml"):
+            partial.with_suffix(suffix).replace(stem.with_suffix(suffix))

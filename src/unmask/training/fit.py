@@ -1,0 +1,371 @@
+"""Train the detector: a split folder -> ``xception_best.h5``, logs, a curve and a run card."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from unmask import __version__
+from unmask.data.index import Crop, read_split
+from unmask.errors import DatasetError, SettingError
+from unmask.settings import resolve
+from unmask.training import xception
+from unmask.training.batches import Batches, validation_set
+from unmask.training.plots import learning_curve
+
+# isort: split
+import keras
+import tensorflow as tf
+
+_CHECKPOINT_SECONDS = 600
+_LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
+_PLATEAU_FACTOR = 0.3
+_WARM_UP = 0.05  # of all steps, for the cosine schedule
+_WEIGHT_DECAY = 1e-4  # for AdamW
+_VALIDATION_BATCH = 32
+_FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a training run; ``str()`` is a summary for people."""
+
+    weights: Path
+    history: list[dict]
+    best: dict
+
+    def __str__(self) -> str:
+        chosen = ", ".join(
+            f"{key.replace('val_', '')} {self.best[key]:.3f}"
+            for key in ("val_loss", "val_accuracy", "val_auc")
+            if self.best.get(key) is not None
+        )
+        return (
+            f"trained {len(self.history)} epochs; kept epoch {self.best['epoch']} "
+            f"(validation: {chosen})\n{self.weights}\nnext: unmask evaluate {self.weights}"
+        )
+
+
+def fit(split: Path, output: Path, **given) -> Fitted:
+    """Train on ``split`` and leave everything in ``output``; settings as in ``unmask train``.
+
+    An interrupted run goes on with ``resume=True``: it repeats at most ten minutes, and draws the
+    same batches as if it had never stopped. Raises DatasetError when there is too little to train
+    or validate on.
+    """
+    settings = resolve("train", given)
+    train, val = read_split(split, "train"), read_split(split, "val")
+    run = _Run(Path(split), Path(output), settings, train, val)
+    run.train()
+    return Fitted(run.best_path, run.history, run.history[run.best_epoch])
+
+
+class _Run:
+    def __init__(
+        self,
+        split: Path,
+        output: Path,
+        settings: SimpleNamespace,
+        train: list[Crop],
+        val: list[Crop],
+    ):
+        self.settings, self.output = settings, output
+        self.best_path = output / "xception_best.h5"
+        self.history: list[dict] = []
+        self.best_epoch = 0
+        self.epoch = self.step = 0
+        self.sums = np.zeros(2)  # loss and accuracy of the running epoch's steps
+        self.data_hash = _hash_data(train, val)
+        output.mkdir(parents=True, exist_ok=True)
+        self._checkpoint_path = output / "checkpoint.npz"
+        if self._checkpoint_path.exists() and not settings.resume:
+            raise SettingError(
+                f"{output} holds an earlier run: go on with it by --resume, or name another folder"
+            )
+        keras.utils.set_random_seed(settings.seed)
+        _let_gpu_memory_grow()
+        self.batches = Batches(
+            split, train, size=settings.size, batch=settings.batch, seed=settings.seed,
+            pseudo_fakes=settings.pseudo_fakes, degraded=settings.degrade,
+            train_crop=settings.train_crop,
+        )  # fmt: skip
+        self.val_crops, self.val_images = validation_set(
+            split, val, settings.size, settings.seed, bool(settings.pseudo_fakes)
+        )
+        if len({crop.is_fake for crop in self.val_crops}) < 2:
+            raise DatasetError(
+                "validation needs real and fake crops: add videos, or give 'unmask split' another "
+                "--seed or --ratios"
+            )
+        self.steps = settings.steps_per_epoch or len(self.batches)
+        self._build(train)
+        if settings.resume and self._checkpoint_path.exists():
+            self._restore()
+        self._write_card()
+
+    def _build(self, train: list[Crop]) -> None:
+        s = self.settings
+        self.model = xception.build(None if s.train_crop else s.size, s.dropout, _policy(s))
+        if not self._checkpoint_path.exists():
+            xception.initialise(self.model, s.init)
+        xception.set_trainable(self.model, s.trainable_layers)
+        accumulate = s.accumulate if s.accumulate > 1 else None
+        if s.optimizer == "adamw":
+            optimizer = keras.optimizers.AdamW(
+                s.learning_rate, weight_decay=_WEIGHT_DECAY, gradient_accumulation_steps=accumulate
+            )
+        else:
+            optimizer = keras.optimizers.Adam(
+                s.learning_rate, gradient_accumulation_steps=accumulate
+            )
+        loss = keras.losses.BinaryCrossentropy(label_smoothing=s.label_smoothing)
+        # XLA makes this network five times slower on a processor.
+        self.model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.average = self.model.get_weights() if s.average else None
+        self.class_weight = None if self.batches.paired else _balanced(train)
+
+    def train(self) -> None:
+        from rich.progress import (
+            BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn,
+        )  # fmt: skip
+
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(),
+            MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f} img/s"),
+            TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, refresh_per_second=2) as progress:
+            while self.epoch < self.settings.epochs and not self._stalled(self.settings.patience):
+                self._train_epoch(progress)
+
+    def _train_epoch(self, progress) -> None:
+        s = self.settings
+        task = progress.add_task(
+            "", total=self.steps, completed=self.step, epoch=self.epoch + 1, epochs=s.epochs,
+            rate=0.0, loss=0.0,
+        )  # fmt: skip
+        started, first, saved = time.monotonic(), self.step, time.monotonic()
+        for crops, labels in self.batches.epoch(self.epoch, self.steps, skip=self.step):
+            self.model.optimizer.learning_rate = self._learning_rate()
+            self.model.reset_metrics()
+            weights = self.class_weight
+            self.sums += self.model.train_on_batch(crops, labels, class_weight=weights)
+            self.step += 1
+            self._update_average()
+            rate = (self.step - first) * len(crops) / (time.monotonic() - started)
+            progress.update(task, completed=self.step, rate=rate, loss=self.sums[0] / self.step)
+            if not progress.console.is_terminal and self.step % _LOG_STEPS == 0:
+                print(f"epoch {self.epoch + 1} step {self.step}/{self.steps}: {rate:.1f} img/s, "
+                      f"loss {self.sums[0] / self.step:.3f}", flush=True)  # fmt: skip
+            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                self._save_checkpoint()
+                saved = time.monotonic()
+        row = {
+            "epoch": self.epoch + 1,
+            "loss": self.sums[0] / self.step,
+            "accuracy": self.sums[1] / self.step,
+            **self._validate(),
+            "learning_rate": self._learning_rate(),
+            "seconds": time.monotonic() - started,
+        }
+        self.history.append(row)
+        if self._is_best():
+            self.best_epoch = self.epoch
+            with _weights_swapped(self.model, self.average):
+                xception.save(self.model, self.best_path, s.size)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros(2)
+        self._save_checkpoint()
+        self._write_logs()
+        progress.print(
+            f"epoch {row['epoch']}: "
+            + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if v is not None and k != "epoch")
+        )
+        progress.remove_task(task)
+
+    def _validate(self) -> dict[str, float | None]:
+        """Loss and accuracy over validation crops, AUC over their videos (mean of logits)."""
+        with _weights_swapped(self.model, self.average):
+            fake = np.concatenate([
+                self.model.predict_on_batch(
+                    np.stack(self.val_images[i : i + _VALIDATION_BATCH]).astype(np.float32) / 255
+                )[:, 0]
+                for i in range(0, len(self.val_images), _VALIDATION_BATCH)
+            ])  # fmt: skip
+        labels = np.array([crop.is_fake for crop in self.val_crops])
+        fake = np.clip(fake, 1e-7, 1 - 1e-7)
+        videos: dict[tuple[str, int], list[float]] = {}
+        for crop, logit in zip(self.val_crops, np.log(fake / (1 - fake)), strict=True):
+            videos.setdefault((crop.video, crop.is_fake), []).append(logit)
+        return {
+            "val_loss": float(-np.log(np.where(labels, fake, 1 - fake)).mean()),
+            "val_accuracy": float(((fake > 0.5) == labels).mean()),
+            "val_auc": float(
+                roc_auc_score([key[1] for key in videos], [np.mean(v) for v in videos.values()])
+            ),
+        }
+
+    def _is_best(self) -> bool:
+        key = "val_auc" if self.settings.select == "auc" else "val_accuracy"
+        scores = [row[key] if row[key] is not None else -1 for row in self.history]
+        return len(scores) == 1 or scores[-1] > max(scores[:-1])
+
+    def _stalled(self, epochs: int) -> bool:
+        """Whether validation loss has not improved for so many epochs (0: never)."""
+        losses = [row["val_loss"] for row in self.history]
+        return bool(epochs) and len(losses) - 1 - int(np.argmin(losses or [0])) >= epochs
+
+    def _learning_rate(self) -> float:
+        s = self.settings
+        if s.schedule == "cosine":
+            done = (self.epoch * self.steps + self.step + 1) / (s.epochs * self.steps)
+            if done < _WARM_UP:
+                return s.learning_rate * done / _WARM_UP
+            return s.learning_rate * (1 + math.cos(math.pi * min(1, done))) / 2
+        rate, best, since = s.learning_rate, math.inf, 0
+        for row in self.history:
+            since = 0 if row["val_loss"] < best else since + 1
+            best = min(best, row["val_loss"])
+            if since and since % max(1, s.patience // 2) == 0:
+                rate *= _PLATEAU_FACTOR
+        return rate
+
+    def _update_average(self) -> None:
+        if self.average is None:
+            return
+        steps = self.epoch * self.steps + self.step
+        decay = min(self.settings.average, (1 + steps) / (10 + steps))
+        for mean, now in zip(self.average, self.model.get_weights(), strict=True):
+            mean *= decay
+            mean += (1 - decay) * now
+
+    def _save_checkpoint(self) -> None:
+        """Everything needed to go on, in one file that is whole or not there."""
+        state = {
+            "epoch": self.epoch, "step": self.step, "sums": self.sums.tolist(),
+            "history": self.history, "best_epoch": self.best_epoch,
+            "settings": vars(self.settings), "data_hash": self.data_hash,
+        }  # fmt: skip
+        arrays = {f"weight{i}": w for i, w in enumerate(self.model.get_weights())}
+        for i, variable in enumerate(self.model.optimizer.variables):
+            arrays[f"optimizer{i}"] = np.asarray(variable)
+        for i, mean in enumerate(self.average or []):
+            arrays[f"average{i}"] = mean
+        partial = self._checkpoint_path.with_suffix(".partial.npz")
+        np.savez(partial, state=json.dumps(state), **arrays)
+        os.replace(partial, self._checkpoint_path)
+
+    def _restore(self) -> None:
+        with np.load(self._checkpoint_path, allow_pickle=False) as saved:
+            state = json.loads(str(saved["state"]))
+            now = vars(self.settings)
+            changed = [
+                key for key, value in state["settings"].items()
+                if key not in _FREE_TO_CHANGE and now.get(key) != value
+            ]  # fmt: skip
+            if changed or state["data_hash"] != self.data_hash:
+                what = ", ".join(changed) or "the crops"
+                raise SettingError(
+                    f"{self.output} was trained with other settings ({what} changed): resume with "
+                    "the same ones, or train into another folder"
+                )
+            self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
+            for i, variable in enumerate(self.model.optimizer.variables):
+                variable.assign(saved[f"optimizer{i}"])
+            if self.average is not None:
+                self.average = [saved[f"average{i}"] for i in range(len(self.average))]
+        self.epoch, self.step, self.sums = state["epoch"], state["step"], np.array(state["sums"])
+        self.history, self.best_epoch = state["history"], state["best_epoch"]
+
+    def _write_logs(self) -> None:
+        with (self.output / "history.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.history[0]))
+            writer.writeheader()
+            writer.writerows(self.history)
+        writer = tf.summary.create_file_writer(str(self.output / "tensorboard"))
+        row = self.history[-1]
+        with writer.as_default(step=row["epoch"]):
+            for key, value in row.items():
+                if key != "epoch" and value is not None:
+                    tf.summary.scalar(key, value)
+        writer.close()
+        learning_curve(self.history, self.output / "learning_curve.png")
+
+    def _write_card(self) -> None:
+        """The run card: what must be known to train the same model again."""
+        count = {
+            name: sum(c.label == name for c in self.batches.crops) for name in ("real", "fake")
+        }
+        card = {
+            "settings": vars(self.settings),
+            "data_sha256": self.data_hash,
+            "train_crops": count,
+            "validation_crops": len(self.val_crops),
+            "unmask": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "devices": [d.device_type for d in tf.config.list_physical_devices()],
+        }
+        (self.output / "run.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+class _weights_swapped:  # noqa: N801 - reads as a verb in a 'with'
+    """Within the block the model has the averaged weights, if there are any."""
+
+    def __init__(self, model: keras.Model, average: list[np.ndarray] | None):
+        self.model, self.average = model, average
+
+    def __enter__(self):
+        if self.average is not None:
+            self.own = self.model.get_weights()
+            self.model.set_weights(self.average)
+
+    def __exit__(self, *_):
+        if self.average is not None:
+            self.model.set_weights(self.own)
+
+
+def _hash_data(*parts: list[Crop]) -> str:
+    rows = [f"{c.path},{c.label},{c.group},{c.split}" for part in parts for c in part]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _balanced(crops: list[Crop]) -> dict[int, float]:
+    """Class weights that let both classes count the same."""
+    fakes = sum(crop.is_fake for crop in crops)
+    return {0: len(crops) / (2 * (len(crops) - fakes)), 1: len(crops) / (2 * fakes)}
+
+
+def _let_gpu_memory_grow() -> None:
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _policy(settings: SimpleNamespace) -> str:
+    """The Keras dtype policy for this machine."""
+    wish = settings.mixed_precision
+    if wish == "auto":
+        if tf.config.list_physical_devices("GPU"):
+            wish = "float16"
+        else:
+            wish = "bfloat16" if _has_bfloat16() else "off"
+    return "float32" if wish == "off" else f"mixed_{wish}"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 (elsewhere it is slower than float32)."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False

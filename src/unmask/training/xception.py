@@ -1,0 +1,98 @@
+"""The detector's network: Xception, global average pooling, dropout, one sigmoid.
+
+Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ authors used it
+(Rossler et al., ICCV 2019, arXiv 1901.08971).
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from unmask.errors import ModelError, SettingError
+
+_HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
+
+
+def build(size: int | None = 256, dropout: float = 0.5, policy: str = "float32") -> keras.Model:
+    """A network with random weights: RGB in [0, 1], (n, size, size, 3) -> fake, (n, 1).
+
+    Pixels are rescaled to [-1, 1] inside, as the ImageNet weights expect. ``policy`` is a Keras
+    dtype policy such as ``mixed_bfloat16``; the last layer always computes in float32.
+    """
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        crops = keras.Input((size, size, 3), name="crops", dtype="float32")
+        pixels = keras.layers.Rescaling(2.0, offset=-1.0, name="to_minus_one_one")(crops)
+        base = keras.applications.Xception(include_top=False, weights=None, input_tensor=pixels)
+        pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+        kept = keras.layers.Dropout(dropout, name="dropout")(pooled)
+        fake = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="fake")(kept)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    return keras.Model(crops, fake, name="xception")
+
+
+def initialise(model: keras.Model, init: str) -> None:
+    """Start from ``imagenet`` (Keras downloads it), ``random``, or an earlier ``.h5`` model.
+
+    Raises ModelError when the weights cannot be had or do not fit.
+    """
+    if init == "random":
+        return
+    if init != "imagenet":
+        model.set_weights(load(Path(init)).get_weights())
+        return
+    try:
+        base = keras.applications.Xception(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises a plain Exception when the download fails
+        raise ModelError(
+            f"the ImageNet weights could not be downloaded ({error}): get on the internet once, "
+            "or start from a model you have with --init FILE.h5"
+        ) from None
+    head = model.get_weights()[-2:]
+    model.set_weights([*base.get_weights(), *head])
+
+
+def load(path: Path) -> keras.Model:
+    """A saved model. Raises ModelError when the file is missing or is not this network."""
+    if not path.is_file():
+        raise ModelError(f"no model at {path}: train one with 'unmask train'")
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path.name} is no Keras model that can be loaded: {error}") from None
+    if len(model.get_weights()) != 236 or model.output_shape[-1] != 1:
+        raise ModelError(f"{path.name} is not Unmask's Xception: train one with 'unmask train'")
+    return model
+
+
+def set_trainable(model: keras.Model, layers: str) -> None:
+    """Let the last ``layers`` of the base learn ('all' or a number); the head always learns."""
+    base = model.layers[:-_HEAD_LAYERS]
+    if layers == "all":
+        count = len(base)
+    else:
+        try:
+            count = int(layers)
+        except ValueError:
+            count = -1
+        if not 0 <= count <= len(base):
+            raise SettingError(
+                f"--trainable-layers takes 'all' or 0 to {len(base)}, not {layers!r}"
+            )
+    for layer in base[: len(base) - count]:
+        layer.trainable = False
+
+
+def save(model: keras.Model, path: Path, size: int = 256) -> None:
+    """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
+    plain = build(size)
+    plain.set_weights(model.get_weights())
+    partial = path.with_name(path.stem + ".partial.h5")
+    plain.save(partial)
+    partial.replace(path)

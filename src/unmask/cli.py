@@ -4,18 +4,48 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 from unmask.errors import MissingExtraError, UnmaskError
-from unmask.settings import for_command, resolve
-
-_COMMANDS: dict[str, tuple[Callable, str, str]] = {}
+from unmask.settings import Setting, for_command, resolve
 
 
-def _command(help: str, example: str):
+@dataclass(frozen=True)
+class _Argument:
+    """What a command is given besides settings: a path, as argparse wants it described."""
+
+    name: str
+    help: str
+    options: dict
+
+
+@dataclass(frozen=True)
+class _Command:
+    run: Callable[[argparse.Namespace, SimpleNamespace], int]
+    help: str
+    example: str
+    arguments: tuple[_Argument, ...]
+
+
+_COMMANDS: dict[str, _Command] = {}
+
+
+def _path(name: str, help: str, default: str | None = None, **options) -> _Argument:
+    """A path; one with a default may be left away."""
+    options["type"] = Path
+    if default is not None:
+        options["default"] = Path(default)
+        help = f"{help} (default: {default})"
+        if not name.startswith("-"):
+            options["nargs"] = "?"
+    return _Argument(name, help, options)
+
+
+def _command(help: str, example: str, *arguments: _Argument):
     def register(function: Callable) -> Callable:
-        _COMMANDS[function.__name__] = (function, help, example)
+        _COMMANDS[function.__name__] = _Command(function, help, example, arguments)
         return function
 
     return register
@@ -24,6 +54,12 @@ def _command(help: str, example: str):
 @_command(
     "tell whether the faces in videos or images are real or fake",
     "unmask detect clip.mp4 folder/ --json report.jsonl",
+    _path("paths", "video, image, or folder of them", nargs="+", metavar="PATH"),
+    _Argument(
+        "--json",
+        "write one JSON object a line to FILE ('-': standard output)",
+        {"metavar": "FILE"},
+    ),
 )
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and print a table, or JSON lines."""
@@ -42,6 +78,8 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 @_command(
     "cut the faces out of a folder of real and fake videos",
     "unmask preprocess dataset preprocessed --augment 2",
+    _path("dataset", "folder with real/ and fake/", "dataset"),
+    _path("output", "where the crops go", "preprocessed"),
 )
 def preprocess(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Fill the folder of crops; go on where an earlier run stopped."""
@@ -54,6 +92,8 @@ def preprocess(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 @_command(
     "drop bad crops and split the rest by person into train, val and test",
     "unmask split preprocessed preprocessed_split --ratios 70/15/15",
+    _path("preprocessed", "folder that 'preprocess' filled", "preprocessed"),
+    _path("output", "where the split goes", "preprocessed_split"),
 )
 def split(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Make the split folder."""
@@ -63,7 +103,12 @@ def split(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     return 0
 
 
-@_command("train a detector on a split", "unmask train preprocessed_split --epochs 20 --resume")
+@_command(
+    "train a detector on a split",
+    "unmask train preprocessed_split runs/first --epochs 20 --resume",
+    _path("split", "folder that 'split' made", "preprocessed_split"),
+    _path("output", "where weights, logs and curves go", "runs/latest"),
+)
 def train(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Train and save ``xception_best.h5``."""
     from unmask.training.fit import fit
@@ -74,18 +119,33 @@ def train(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 
 @_command(
     "measure a model on a split's test crops, or on labelled videos",
-    "unmask evaluate --videos manifest.csv",
+    "unmask evaluate shipped --videos manifest.csv",
+    _path("model", "an .h5 or .xml; 'shipped' is Unmask's own", "runs/latest/xception_best.h5"),
+    _path("--split", "folder that 'split' made", "preprocessed_split"),
+    _Argument(
+        "--part",
+        "which part of the split (default: test)",
+        {"default": "test", "choices": ("train", "val", "test")},
+    ),
+    _path("--videos", "judge the videos of this manifest (path,label,...) instead", metavar="CSV"),
+    _path("--output", "where the results go", "evaluation_results"),
 )
 def evaluate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``metrics_report.txt``, ``metrics.json`` and the pictures."""
     from unmask.training.evaluate import evaluate
 
-    print(evaluate(args.model, args.split, args.videos, args.output, part=args.part,
-                   **vars(settings)))  # fmt: skip
+    result = evaluate(
+        args.model, args.split, args.videos, args.output, part=args.part, **vars(settings)
+    )
+    print(result)
     return 0
 
 
-@_command("watch a running 'preprocess'", "unmask monitor preprocessed --interval 10")
+@_command(
+    "watch a running 'preprocess'",
+    "unmask monitor preprocessed --interval 10",
+    _path("preprocessed", "folder that 'preprocess' is filling", "preprocessed"),
+)
 def monitor(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Print progress until it is done or interrupted."""
     from unmask.data.monitor import monitor
@@ -96,7 +156,10 @@ def monitor(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 
 @_command(
     "turn a trained .h5 into ONNX and the form that 'detect' runs",
-    "unmask export xception_best.h5 exported",
+    "unmask export runs/latest/xception_best.h5 exported",
+    _path("model", "the trained model", "runs/latest/xception_best.h5"),
+    _path("output", "where the exported model goes", "exported"),
+    _path("--crops", "folder of face crops to check on (default: made-up pictures)"),
 )
 def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``.onnx``, ``.xml``, ``.bin`` and ``.json`` and check that they agree with the h5."""
@@ -109,6 +172,9 @@ def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 @_command(
     "forge the faces of a video, as training does with crops",
     "unmask synthesize real.mp4 fake.mp4 --donor portrait.jpg",
+    _path("video", "video of real people"),
+    _path("output", "the forged video to write (.mp4)"),
+    _path("--donor", "portrait whose face 'cross_swap' puts on", metavar="IMAGE"),
 )
 def synthesize(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write the forged copy."""
@@ -130,66 +196,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"unmask {version('unmask')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    own: dict[str, argparse.ArgumentParser] = {}
-    for name, (_, help, example) in _COMMANDS.items():
-        own[name] = commands.add_parser(
-            name, help=help, description=help[0].upper() + help[1:] + ".",
-            epilog=f"example: {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-
-    def folder(command: str, name: str, default: str, help: str) -> None:
-        own[command].add_argument(
-            name, nargs="?", type=Path, default=Path(default), help=f"{help} (default: {default})"
+    for name, command in _COMMANDS.items():
+        own = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog=f"example: {command.example}",
         )
-
-    own["detect"].add_argument("paths", nargs="+", type=Path, metavar="PATH",
-                               help="video, image, or folder of them")  # fmt: skip
-    own["detect"].add_argument("--json", metavar="FILE",
-                               help="write one JSON object a line to FILE ('-': standard output)")  # fmt: skip
-    folder("preprocess", "dataset", "dataset", "folder with real/ and fake/")
-    folder("preprocess", "output", "preprocessed", "where the crops go")
-    folder("split", "preprocessed", "preprocessed", "folder that 'preprocess' filled")
-    folder("split", "output", "preprocessed_split", "where the split goes")
-    folder("train", "split", "preprocessed_split", "folder that 'split' made")
-    folder("train", "output", "runs/latest", "where weights, logs and curves go")
-    folder(
-        "evaluate", "model", "xception_best.h5", "an .h5 or .xml model; 'shipped' is Unmask's own"
-    )
-    own["evaluate"].add_argument("--split", type=Path, default=Path("preprocessed_split"),
-                                 help="folder that 'split' made (default: preprocessed_split)")  # fmt: skip
-    own["evaluate"].add_argument("--part", default="test", choices=("train", "val", "test"),
-                                 help="which part of the split (default: test)")  # fmt: skip
-    own["evaluate"].add_argument("--videos", type=Path, metavar="CSV",
-                                 help="judge the videos of this manifest (path,label,...) instead")  # fmt: skip
-    own["evaluate"].add_argument("--output", type=Path, default=Path("evaluation_results"),
-                                 help="where the results go (default: evaluation_results)")  # fmt: skip
-    folder("monitor", "preprocessed", "preprocessed", "folder that 'preprocess' is filling")
-    folder("export", "model", "xception_best.h5", "the trained model")
-    folder("export", "output", "exported", "where the exported model goes")
-    own["export"].add_argument("--crops", type=Path,
-                               help="folder of face crops to check on (default: the faces of the samples)")  # fmt: skip
-    own["synthesize"].add_argument("video", type=Path, help="video of real people")
-    own["synthesize"].add_argument("output", type=Path, help="the forged video to write (.mp4)")
-    own["synthesize"].add_argument("--donor", type=Path, metavar="IMAGE",
-                                   help="portrait whose face 'cross_swap' puts on")  # fmt: skip
-
-    for name, command in own.items():
-        group = command.add_argument_group("settings")
+        for argument in command.arguments:
+            own.add_argument(argument.name, help=argument.help, **argument.options)
+        group = own.add_argument_group("settings")
         for setting in for_command(name):
-            extra = {}
-            if setting.type is bool:
-                extra = {"action": argparse.BooleanOptionalAction}
-            else:
-                extra = {"metavar": "|".join(setting.choices) or setting.type.__name__.upper()}
-            if setting.bare is not None:
-                extra |= {"nargs": "?", "const": setting.bare}
-            unit = f" {setting.unit}" if setting.unit else ""
-            shown = f"default: {setting.default}{unit}" if setting.default != "" else ""
-            text = setting.help + (f" ({shown})" if shown and setting.type is not bool else "")
-            group.add_argument(setting.option, dest=setting.name, default=None,
-                               help=text.replace("%", "%%"), **extra)  # fmt: skip
+            group.add_argument(setting.option, default=None, **_described(setting))
     return parser
+
+
+def _described(setting: Setting) -> dict:
+    """A setting as argparse wants it; its value is checked later, by the table."""
+    default = f" (default: {setting.shown_default})" if setting.default != "" else ""
+    described = {"dest": setting.name, "help": (setting.help + default).replace("%", "%%")}
+    if setting.type is bool:
+        return described | {"action": argparse.BooleanOptionalAction}
+    if setting.bare is not None:
+        described |= {"nargs": "?", "const": setting.bare}
+    return described | {"metavar": "|".join(setting.choices) or setting.type.__name__.upper()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -198,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     names = [s.name for s in for_command(args.command)]
     try:
         settings = resolve(args.command, {n: getattr(args, n) for n in names})
-        return _COMMANDS[args.command][0](args, settings)
+        return _COMMANDS[args.command].run(args, settings)
     except UnmaskError as error:
         print(f"unmask {args.command}: {error}", file=sys.stderr)
         return 2 if error.is_usage else 1

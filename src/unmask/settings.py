@@ -39,6 +39,13 @@ class Setting:
         """The environment variable, e.g. ``UNMASK_MAX_FRAMES``."""
         return "UNMASK_" + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """The default for people, e.g. ``640 pixels`` or ``no``."""
+        if self.type is bool:
+            return "yes" if self.default else "no"
+        return f"{self.default} {self.unit}".strip()
+
     def check(self, value: Any) -> Any:
         """Return ``value`` as this setting's type. Raises SettingError when it does not fit."""
         if self.type is bool and isinstance(value, str):
@@ -395,3 +402,26 @@ def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNames
         value = given.get(name, os.environ.get(setting.variable, setting.default))
         values[name] = setting.check(value)
     return SimpleNamespace(**values)
+
+
+def table() -> str:
+    """The settings as the Markdown table of ``docs/settings.md``."""
+    lines = [
+        "| option | environment | default | commands | what it does |",
+        "|---|---|---|---|---|",
+    ]
+    for s in SETTINGS:
+        choices = f" ({', '.join(s.choices)})" if s.choices else ""
+        lines.append(
+            f"| `{s.option}` | `{s.variable}` | {s.shown_default or 'none'} "
+            f"| {', '.join(s.commands)} | {s.help}{choices} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print("# Settings\n")
+    print("Every setting of every command, made from the table in `src/unmask/settings.py` by")
+    print("`python -m unmask.settings > docs/settings.md`. The command line wins over the")
+    print("environment, which wins over the default.\n")
+    print(table())

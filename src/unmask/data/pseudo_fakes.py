@@ -68,7 +68,7 @@ def cross_swap(
 
 
 def mouth_edit(crop: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Forged:
-    """Redraw the mouth as lip syncing does: another opening, softer, blended over the lower face."""
+    """Redraw the mouth as lip syncing does: another opening, softer, blended into the face."""
     size = crop.shape[0]
     target = points.copy()
     lips = points[list(mesh.LIPS)]
@@ -251,7 +251,7 @@ def _sharpen(image: np.ndarray, amount: float) -> np.ndarray:
 def _match_colours(
     image: np.ndarray, target: np.ndarray, mask: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Give ``image`` the mean and spread of ``target``'s colours inside the mask (Reinhard 2001)."""
+    """Give ``image`` the colour statistics of ``target`` inside the mask (Reinhard et al. 2001)."""
     inside = mask > 0.5
     if inside.sum() < 16:
         return image
@@ -273,7 +273,7 @@ def _blend(
 
 
 def _poisson(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Seamless cloning (Perez et al., SIGGRAPH 2003); plain blending where the mask is too small."""
+    """Seamless cloning (Perez et al., SIGGRAPH 2003); blending where the mask is too small."""
     solid = (mask > 0.3).astype(np.uint8) * 255
     solid[[0, 1, -2, -1]] = solid[:, [0, 1, -2, -1]] = 0
     x, y, width, height = cv2.boundingRect(solid)

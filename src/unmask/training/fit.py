@@ -6,6 +6,8 @@ import json
 import math
 import os
 import platform
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ import tensorflow as tf
 _CHECKPOINT_SECONDS = 600
 _LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
 _PLATEAU_FACTOR = 0.3
-_WARM_UP = 0.05  # of all steps, for the cosine schedule
+_WARM_UP = 0.05  # share of all steps, for the cosine schedule
 _WEIGHT_DECAY = 1e-4  # for AdamW
 _VALIDATION_BATCH = 32
 _FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
@@ -136,7 +138,11 @@ class _Run:
 
     def train(self) -> None:
         from rich.progress import (
-            BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn,
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
         )  # fmt: skip
 
         columns = (
@@ -144,7 +150,7 @@ class _Run:
             MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f} img/s"),
             TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, refresh_per_second=2) as progress:
+        with Progress(*columns, refresh_per_second=2) as progress, _StopSignals() as self.stop:
             while self.epoch < self.settings.epochs and not self._stalled(self.settings.patience):
                 self._train_epoch(progress)
 
@@ -167,9 +173,11 @@ class _Run:
             if not progress.console.is_terminal and self.step % _LOG_STEPS == 0:
                 print(f"epoch {self.epoch + 1} step {self.step}/{self.steps}: {rate:.1f} img/s, "
                       f"loss {self.sums[0] / self.step:.3f}", flush=True)  # fmt: skip
-            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            if self.stop.asked or time.monotonic() - saved > _CHECKPOINT_SECONDS:
                 self._save_checkpoint()
                 saved = time.monotonic()
+            if self.stop.asked:
+                raise KeyboardInterrupt
         row = {
             "epoch": self.epoch + 1,
             "loss": self.sums[0] / self.step,
@@ -302,13 +310,10 @@ class _Run:
 
     def _write_card(self) -> None:
         """The run card: what must be known to train the same model again."""
-        count = {
-            name: sum(c.label == name for c in self.batches.crops) for name in ("real", "fake")
-        }
         card = {
             "settings": vars(self.settings),
             "data_sha256": self.data_hash,
-            "train_crops": count,
+            "train_crops": {"real": len(self.batches.real), "fake": len(self.batches.fake)},
             "validation_crops": len(self.val_crops),
             "unmask": __version__,
             "keras": keras.__version__,
@@ -320,7 +325,27 @@ class _Run:
         (self.output / "run.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-class _weights_swapped:  # noqa: N801 - reads as a verb in a 'with'
+class _StopSignals:
+    """Within the block, Ctrl-C and a polite kill ask to stop after the step that is running."""
+
+    asked = False
+
+    def __enter__(self):
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, *_):
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+class _weights_swapped:
     """Within the block the model has the averaged weights, if there are any."""
 
     def __init__(self, model: keras.Model, average: list[np.ndarray] | None):

@@ -1,0 +1,44 @@
+"""The one table of settings drives command line, environment and docs."""
+
+from pathlib import Path
+
+import pytest
+
+from unmask.cli import main
+from unmask.errors import SettingError
+from unmask.settings import SETTINGS, resolve, table
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_command_line_over_environment_over_default(monkeypatch):
+    assert resolve("detect").every == 15
+    monkeypatch.setenv("UNMASK_EVERY", "5")
+    assert resolve("detect").every == 5
+    assert resolve("detect", {"every": "3"}).every == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("every", "0"), ("every", "many"), ("threshold", "1.5"), ("threshold", "nan"),
+     ("aggregate", "max"), ("colour", "red")],
+)  # fmt: skip
+def test_wrong_values_are_refused_with_words(name, value):
+    with pytest.raises(SettingError, match=name):
+        resolve("detect", {name: value})
+
+
+def test_wrong_setting_on_the_command_line_is_wrong_usage(capsys):
+    assert main(["detect", ".", "--every", "0"]) == 2
+    assert "--every must be between 1" in capsys.readouterr().err
+
+
+def test_names_are_unique_and_defaults_pass_their_own_check():
+    assert len({s.name for s in SETTINGS}) == len(SETTINGS)
+    for setting in SETTINGS:
+        assert setting.check(setting.default) == setting.default
+
+
+def test_documentation_lists_every_setting_as_it_is():
+    text = (DOCS / "settings.md").read_text()
+    assert table() in text, "run: python -m unmask.settings > docs/settings.md"

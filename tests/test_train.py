@@ -1,0 +1,154 @@
+"""Training really learns, goes on after a kill as if nothing had happened, and saves a plain h5."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from unmask.data.index import Crop, read_split, write_index
+from unmask.errors import DatasetError, ModelError, SettingError
+from unmask.faces import FaceDetector, crop_face
+from unmask.training import xception
+from unmask.training.batches import Batches
+from unmask.training.export import PARITY, export
+from unmask.training.fit import fit
+from unmask.video import Video
+
+SIZE = 96
+QUICK = {
+    "size": SIZE, "init": "random", "trainable_layers": "all", "batch": 8, "epochs": 2,
+    "steps_per_epoch": 3, "learning_rate": 1e-3, "mixed_precision": "off",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def split_folder(samples, tmp_path_factory) -> Path:
+    """Crops of 24 people; every second one has a fake so crude that any network can see it."""
+    folder = tmp_path_factory.mktemp("split")
+    detector, crops = FaceDetector(), []
+    for number, path in enumerate(sorted((samples / "people").glob("*.jpg"))):
+        with Video(path) as video:
+            image = next(video.sample()).image
+        real = crop_face(image, detector.detect(image)[0].box, SIZE)
+        fake = real.copy()
+        fake[SIZE // 3 : 2 * SIZE // 3] = 255 - fake[SIZE // 3 : 2 * SIZE // 3]
+        split = "val" if number % 4 == 0 else "train"
+        for label, picture in (("real", real), ("fake", fake)):
+            name = f"{label}_{path.stem}.png"
+            cv2.imwrite(str(folder / name), picture[:, :, ::-1])
+            crops.append(
+                Crop(name, label, name, group=path.stem, split=split, face_size=SIZE / 1.3)
+            )
+    write_index(folder, crops)
+    return folder
+
+
+def test_learns_and_saves_what_keras_loads(split_folder, tmp_path):
+    import keras
+
+    # Batch statistics need some steps before validation means much, so the training loss is asked.
+    fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 4, "steps_per_epoch": 6})
+    losses = [row["loss"] for row in fitted.history]
+    assert losses[-1] < 0.7 * losses[0], losses
+    model = keras.models.load_model(tmp_path / "xception_best.h5")
+    assert model.input_shape == (None, SIZE, SIZE, 3)
+    assert model.dtype_policy.name == "float32"
+    with (tmp_path / "history.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+    card = json.loads((tmp_path / "run.json").read_text())
+    assert card["settings"]["batch"] == 8
+    assert card["train_crops"] == {"real": 18, "fake": 18}
+    assert (tmp_path / "learning_curve.png").stat().st_size > 1000
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_resumes_to_the_same_weights(split_folder, tmp_path):
+    whole = fit(split_folder, tmp_path / "whole", **QUICK)
+    fit(split_folder, tmp_path / "parts", **QUICK | {"epochs": 1})
+    with pytest.raises(SettingError, match="--resume"):
+        fit(split_folder, tmp_path / "parts", **QUICK)
+    with pytest.raises(SettingError, match="batch"):
+        fit(split_folder, tmp_path / "parts", **QUICK | {"batch": 4, "resume": True})
+    parts = fit(split_folder, tmp_path / "parts", **QUICK, resume=True)
+    assert [r["epoch"] for r in parts.history] == [1, 2]
+    assert parts.history[-1]["loss"] == pytest.approx(whole.history[-1]["loss"], rel=0.05)
+
+
+def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
+    command = [sys.executable, "-m", "unmask.cli", "train", str(split_folder), str(tmp_path)]
+    for key, value in (QUICK | {"steps_per_epoch": 500}).items():
+        command += ["--" + key.replace("_", "-"), str(value)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:  # one line every 20 steps
+        if "step 20/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        state = json.loads(str(saved["state"]))
+    assert state["epoch"] == 0
+    assert state["step"] >= 20
+
+
+def test_pseudo_fakes_train_on_real_people_alone(split_folder, tmp_path):
+    reals = [c for s in ("train", "val") for c in read_split(split_folder, s) if not c.is_fake]
+    write_index(tmp_path, [])
+    for crop in reals:
+        (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
+    write_index(tmp_path, reals)
+    settings = {"epochs": 1, "pseudo_fakes": 1.0, "degrade": True, "train_crop": 80}
+    fitted = fit(tmp_path, tmp_path / "run", **QUICK | settings)
+    assert 0 <= fitted.history[0]["val_auc"] <= 1
+
+
+def test_one_class_says_what_to_do(split_folder, tmp_path):
+    reals = [c for s in ("train", "val") for c in read_split(split_folder, s) if not c.is_fake]
+    write_index(tmp_path, reals)
+    with pytest.raises(DatasetError, match="--pseudo-fakes"):
+        fit(tmp_path, tmp_path / "run", **QUICK)
+
+
+def test_batches_are_the_same_again_and_survive_a_damaged_crop(split_folder, tmp_path):
+    crops = read_split(split_folder, "train")
+    for crop in crops:
+        (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
+    (tmp_path / crops[0].path).unlink()
+    (tmp_path / crops[0].path).write_bytes(b"\x89PNG no more")
+    batches = Batches(tmp_path, crops, size=SIZE, batch=6, seed=1)
+    first = list(batches.epoch(0))
+    for (crops_a, labels_a), (crops_b, labels_b) in zip(first, batches.epoch(0), strict=True):
+        assert np.array_equal(crops_a, crops_b)
+        assert np.array_equal(labels_a, labels_b)
+    skipped = list(batches.epoch(0, skip=2))
+    assert np.array_equal(skipped[0][0], first[2][0])
+    assert crops_a.min() >= 0
+    assert crops_a.max() <= 1
+
+
+def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
+    fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 1, "trainable_layers": "6"})
+    model = xception.load(fitted.weights)
+    xception.set_trainable(model, "6")
+    assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {
+        "block14_sepconv1", "block14_sepconv1_bn", "block14_sepconv2", "block14_sepconv2_bn",
+        "fake",
+    }  # fmt: skip
+    with pytest.raises(SettingError, match="all"):
+        xception.set_trainable(model, "most")
+
+
+def test_export_agrees_with_the_h5(samples, tmp_path):
+    xception.save(xception.build(SIZE), tmp_path / "tiny.h5", SIZE)
+    summary = export(tmp_path / "tiny.h5", tmp_path / "out", crops=samples / "people")
+    card = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    assert card["input_size"] == SIZE
+    assert float(summary.split("differs by ")[1].split(",")[0]) < PARITY
+    (tmp_path / "broken.h5").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"broken\.h5"):
+        export(tmp_path / "broken.h5", tmp_path / "out")

@@ -160,12 +160,15 @@ def monitor(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     _path("model", "the trained model", "runs/latest/xception_best.h5"),
     _path("output", "where the exported model goes", "exported"),
     _path("--crops", "folder of face crops to check on (default: made-up pictures)"),
+    _path(
+        "--calibrate", "fit the probabilities on this split's validation videos", metavar="SPLIT"
+    ),
 )
 def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``.onnx``, ``.xml``, ``.bin`` and ``.json`` and check that they agree with the h5."""
     from unmask.training.export import export
 
-    print(export(args.model, args.output, crops=args.crops))
+    print(export(args.model, args.output, args.crops, args.calibrate, **vars(settings)))
     return 0
 
 

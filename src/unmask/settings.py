@@ -359,6 +359,16 @@ SETTINGS: tuple[Setting, ...] = (
         unit="pixels",
     ),
     Setting("resume", False, "go on where an interrupted run stopped", ("train",), type=bool),
+    # From weights to what is shipped.
+    Setting(
+        "false_positives",
+        0.05,
+        "share of real videos that may be called fake at 0.5 when calibrating",
+        ("export",),
+        type=float,
+        low=0,
+        high=0.5,
+    ),
     # Forging on purpose.
     Setting(
         "family",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,18 +13,25 @@ import openvino
 from unmask import __version__
 from unmask.errors import DatasetError, ModelError
 from unmask.training import xception
+from unmask.training.calibrate import calibrate
 
 PARITY = 1e-4
 """The largest difference in probability that ONNX may show against the h5."""
 
 
-def export(model: Path, output: Path, crops: Path | None = None, calibration=None) -> str:
+def export(
+    model: Path,
+    output: Path,
+    crops: Path | None = None,
+    calibrate_on: Path | None = None,
+    false_positives: float = 0.05,
+) -> str:
     """Write ``NAME.onnx``, ``NAME.xml``, ``NAME.bin`` and the card ``NAME.json`` into ``output``.
 
     ``crops`` is a folder of face pictures on which h5 and ONNX must agree within PARITY (default:
-    noise of every contrast, so that a model can be exported anywhere). ``calibration`` maps
-    logits: ``{"scale": 1.0, "offset": 0.0}``. Returns a summary; raises ModelError when the
-    exported model does not agree.
+    noise of every coarseness, so that a model can be exported anywhere). With a split folder to
+    ``calibrate_on``, the card's scale and offset are fitted on its validation videos; else they
+    change nothing. Returns a summary; raises ModelError when the exported model does not agree.
     """
     keras_model = xception.load(model)
     size = keras_model.input_shape[1]
@@ -39,12 +47,24 @@ def export(model: Path, output: Path, crops: Path | None = None, calibration=Non
     difference = float(np.abs(expected - found).max())
     if not difference < PARITY:
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
-    _write_runtime_form(onnx_path, stem, calibration or {"scale": 1.0, "offset": 0.0}, size)
+    _write_runtime_form(onnx_path, stem, size)
     logits = core.compile_model(stem.with_suffix(".xml"), "CPU", exact)(batch)[0][:, 0]
     runtime_difference = float(np.abs(expected - 1 / (1 + np.exp(-logits))).max())
+    calibrated = "not calibrated: give --calibrate SPLIT for that"
+    if calibrate_on:
+        found = calibrate(stem.with_suffix(".xml"), calibrate_on, "val", false_positives)
+        card = json.loads(stem.with_suffix(".json").read_text())
+        card["calibration"] = asdict(found)
+        stem.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        calibrated = (
+            f"calibrated on {found.real_videos} real and {found.fake_videos} fake videos: at 0.5, "
+            f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
+            "these fake ones are called fake"
+        )
     return (
         f"exported {model.name} to {output}: ONNX differs by {difference:.1e}, the runtime form "
         f"(float16 weights) by {runtime_difference:.1e}, on {len(batch)} pictures\n"
+        f"{calibrated}\n"
         f"next: unmask detect --model {stem.with_suffix('.xml')} PATH"
     )
 
@@ -83,7 +103,7 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
 
 
-def _write_runtime_form(onnx_path: Path, stem: Path, calibration: dict, size: int) -> None:
+def _write_runtime_form(onnx_path: Path, stem: Path, size: int) -> None:
     """OpenVINO IR that takes uint8 pictures and gives the logit, and its card."""
     from openvino.preprocess import PrePostProcessor
 
@@ -107,7 +127,7 @@ def _write_runtime_form(onnx_path: Path, stem: Path, calibration: dict, size: in
             "version": __version__,
             "sha256": hashlib.sha256(data).hexdigest(),
             "input_size": size,
-            "calibration": calibration,
+            "calibration": {"scale": 1.0, "offset": 0.0},
         }
         partial.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
         for suffix in (".bin", ".json", ".xml"):

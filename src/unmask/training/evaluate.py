@@ -1,0 +1,278 @@
+"""Measure a model: a split's crops or labelled videos -> metrics, pictures, a readable report.
+
+Everything is judged in the form and by the code that 'detect' runs, so what is measured here is
+what is shipped.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unmask.analyze import Analyzer
+from unmask.classifier import SHIPPED, Classifier
+from unmask.data.index import Crop, read_split
+from unmask.data.manifest import Source, read_manifest
+from unmask.errors import DatasetError, ModelError
+from unmask.settings import resolve
+from unmask.tracks import Sighting, Track
+from unmask.training import plots
+from unmask.training.batches import read_crop
+from unmask.training.metrics import Measurement, measure, set_aside
+from unmask.training.results import Evaluation, Level, report_text
+from unmask.training.scores import (
+    SCORES_NAME,
+    Score,
+    append_scores,
+    read_finished,
+    score_key,
+    write_scores,
+)
+from unmask.verdict import Rule, judge, sigmoid
+
+_BATCH = 16
+# What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
+# made anew from the probabilities.
+_CROP_SETTINGS = ("precision",)
+_VIDEO_SETTINGS = (
+    "every", "max_frames", "detection_size", "detection_score", "min_face", "aggregate",
+    "min_track_frames", "precision",
+)  # fmt: skip
+
+
+def evaluate(
+    model: str | Path,
+    split: str | Path = "preprocessed_split",
+    videos: str | Path | None = None,
+    output: str | Path = "evaluation_results",
+    *,
+    part: str = "test",
+    **settings: Any,
+) -> Evaluation:
+    """Judge a split's ``part``, or the manifest ``videos`` instead, and write into ``output``.
+
+    ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
+    on where an interrupted run with the same output stopped. Raises DatasetError when there is
+    nothing that could be judged, ModelError for a model that cannot be run.
+    """
+    values = resolve("evaluate", settings)
+    rule = Rule(values.threshold, values.uncertain, values.aggregate, values.min_track_frames)
+    output = Path(output)
+    sources = read_manifest(videos) if videos else []
+    crops = [] if videos else read_split(Path(split), part)
+    network = _runtime_model(model)
+    output.mkdir(parents=True, exist_ok=True)
+    if videos:
+        used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
+        analyzer = Analyzer(model=str(network), threads=values.threads, **used)
+        card = analyzer.classifier.card
+        scores = _judge_videos(sources, analyzer, rule, used, output / SCORES_NAME)
+        judged = f"the videos of {Path(videos)}"
+        protocol = (
+            "every video is judged as 'unmask detect' does, "
+            + ("as fake as its most fake person" if rule.aggregate == "person" else
+               "by the mean of logits over all faces")
+            + "; a frame row is one face in one frame"
+        )  # fmt: skip
+    else:
+        used = {name: getattr(values, name) for name in _CROP_SETTINGS}
+        classifier = Classifier(network, values.threads, values.precision)
+        card = classifier.card
+        kept = [crop for crop in crops if not crop.augmented]
+        if not kept:
+            raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
+        scores = _judge_crops(kept, Path(split), classifier, rule)
+        judged = f"the {part} crops of {Path(split)}"
+        protocol = "a video's score is the mean of logits over all its crops, whoever they show"
+        if len(kept) < len(crops):
+            protocol += f"; {len(crops) - len(kept)} augmented copies are left out"
+    write_scores(output / SCORES_NAME, scores)
+    video_level = _level([s for s in scores if s.level == "video"], rule, values.seed)
+    found = Evaluation(
+        card=card,
+        judged=judged,
+        protocol=protocol,
+        settings={**used, "threshold": rule.threshold, "uncertain": rule.uncertain},
+        rule=rule,
+        seed=values.seed,
+        videos=video_level,
+        frames=_level([s for s in scores if s.level == "frame"], rule, values.seed),
+        certainty=set_aside(
+            [s.is_fake for s in video_level.scored],
+            [s.probability_fake for s in video_level.scored],
+            [s.verdict == "uncertain" for s in video_level.scored],
+            rule.threshold,
+        ),
+        output=output,
+    )
+    _write(found)
+    return found
+
+
+def _runtime_model(model: str | Path) -> Path:
+    """The model's .xml file."""
+    if str(model) == "shipped":
+        return SHIPPED
+    model = Path(model)
+    if not model.is_file():
+        raise ModelError(
+            f"no model at {model}: train one with 'unmask train', or measure Unmask's own with "
+            "'unmask evaluate shipped'"
+        )
+    if model.suffix.lower() != ".h5":
+        return model
+    from unmask.training.export import runtime_form  # TensorFlow, only where it is needed
+
+    return runtime_form(model)
+
+
+def _bar(what: str) -> Progress:
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _judge_crops(
+    crops: Sequence[Crop], folder: Path, classifier: Classifier, rule: Rule
+) -> list[Score]:
+    """A row for each crop, then one for each video. Unreadable crops are kept as such."""
+    frames: list[Score] = []
+    # Names alone would merge videos: FaceForensics++ calls those of all methods '000_003'.
+    videos: dict[tuple, tuple[Crop, Track]] = {}
+    with _bar("crops") as bar:
+        task = bar.add_task("", total=len(crops))
+        for start in range(0, len(crops), _BATCH):
+            batch = crops[start : start + _BATCH]
+            images = [read_crop(folder / c.path, classifier.card.input_size) for c in batch]
+            good = [image for image in images if image is not None]
+            logits = iter(classifier.logits(np.stack(good)) if good else ())
+            for crop, image in zip(batch, images, strict=True):
+                names = crop.dataset, crop.label, crop.method, crop.video
+                _, track = videos.setdefault(names, (crop, Track(1)))
+                if image is None:
+                    missing = not (folder / crop.path).exists()
+                    reason = "the file is missing" if missing else "the picture cannot be decoded"
+                    frames.append(_row("frame", crop, crop.path, None, "unreadable", reason))
+                    continue
+                logit = float(next(logits))
+                box = crop.x1, crop.y1, crop.x2, crop.y2
+                track.sightings.append(Sighting(crop.frame, crop.second, box, crop.score, logit))
+                p = sigmoid(logit)
+                frames.append(_row("frame", crop, crop.path, p, rule.verdict(p)))
+            bar.advance(task, len(batch))
+    # Crops do not say which person they show, so the video's rule here is always the mean.
+    mean = replace(rule, aggregate="mean")
+    rows = []
+    for crop, track in videos.values():
+        if track.sightings:
+            verdict = judge([track], mean)
+            rows.append(_row("video", crop, crop.video, verdict.probability, verdict.name))
+        else:
+            rows.append(_row("video", crop, crop.video, None, "unreadable", "no readable crop"))
+    return frames + rows
+
+
+def _row(
+    level: str, crop: Crop, path: str, probability: float | None, verdict: str, reason: str = ""
+) -> Score:
+    at = (crop.frame, crop.second) if level == "frame" else (None, None)
+    about = crop.video, crop.label, crop.group, crop.method, crop.dataset
+    return Score(level, path, *about, *at, probability, verdict, reason)
+
+
+def _judge_videos(
+    sources: Sequence[Source], analyzer: Analyzer, rule: Rule, used: dict, path: Path
+) -> list[Score]:
+    """The rows of every video, its frames before it; ``path`` holds them while they come in."""
+    sha256 = analyzer.classifier.card.sha256
+    keys = [score_key(source.path, sha256, used) for source in sources]
+    done = read_finished(path, set(keys))
+    # Rows of videos that were cut off, or judged otherwise, go.
+    write_scores(path, [score for scores in done.values() for score in scores])
+    with _bar("videos") as bar:
+        task = bar.add_task("", total=len(sources), completed=len(done))
+        for source, key in zip(sources, keys, strict=True):
+            if key in done:
+                continue
+            done[key] = _judge_video(source, analyzer, key)
+            append_scores(path, done[key])
+            bar.advance(task)
+    return [_relabel(score, source, rule)
+            for source, key in zip(sources, keys, strict=True) for score in done[key]]  # fmt: skip
+
+
+def _judge_video(source: Source, analyzer: Analyzer, key: str) -> list[Score]:
+    report = analyzer.analyze(source.path)
+    about = source.name, source.name, source.label, source.group, source.method, source.dataset
+    faces = [face for person in report.tracks for face in person.frames]
+    rows = [
+        Score("frame", *about, face.index, face.second, face.probability_fake, "", key=key)
+        for face in sorted(faces, key=lambda face: face.index)
+    ]
+    p = report.probability_fake
+    reason = report.reason if p is None else ""
+    return [*rows, Score("video", *about, None, None, p, report.verdict, reason, key)]
+
+
+def _relabel(score: Score, source: Source, rule: Rule) -> Score:
+    """The row with what the manifest and the threshold say now."""
+    p = score.probability_fake
+    return replace(
+        score, path=source.name, video=source.name, label=source.label, group=source.group,
+        method=source.method, dataset=source.dataset,
+        verdict=score.verdict if p is None else rule.verdict(p),
+    )  # fmt: skip
+
+
+def _level(scores: Sequence[Score], rule: Rule, seed: int) -> Level:
+    """Measure the videos, or the frames. Raises DatasetError when none has a probability."""
+    scored = [s for s in scores if s.probability_fake is not None]
+    unscored = [s for s in scores if s.probability_fake is None]
+    if not scored:
+        first = unscored[0]
+        raise DatasetError(
+            f"none of {len(unscored)} could be judged, so there is nothing to measure; the first, "
+            f"{first.path}: {first.reason}"
+        )
+
+    def of(rows: Sequence[Score]) -> Measurement:
+        return measure(
+            [s.is_fake for s in rows], [s.probability_fake for s in rows],
+            [s.group or s.video for s in rows], rule.threshold, seed=seed,
+        )  # fmt: skip
+
+    reals = [s for s in scored if not s.is_fake]
+    methods = sorted({s.method for s in scored if s.is_fake and s.method})
+    datasets = sorted({s.dataset for s in scored if s.dataset})
+    return Level(
+        scored,
+        unscored,
+        of(scored),
+        {m: of(reals + [s for s in scored if s.is_fake and s.method == m]) for m in methods},
+        {d: of([s for s in scored if s.dataset == d]) for d in datasets},
+    )
+
+
+def _write(found: Evaluation) -> None:
+    """The report, the JSON and the pictures."""
+    folder, rule = found.output, found.rule
+    (folder / "metrics_report.txt").write_text(report_text(found), encoding="utf-8")
+    figures = json.dumps(found.as_dict(), indent=2, allow_nan=False)
+    (folder / "metrics.json").write_text(figures + "\n", encoding="utf-8")
+    panels = [
+        plots.Panel(
+            name, level.whole,
+            np.array([s.is_fake for s in level.scored]),
+            np.array([s.probability_fake for s in level.scored]),
+        )
+        for name, level in (("videos", found.videos), ("frames", found.frames))
+    ]  # fmt: skip
+    for percent, name in ((False, "counts"), (True, "percent")):
+        path = folder / f"confusion_matrix_{name}.png"
+        plots.confusion(panels, rule.threshold, path, percent)
+    plots.roc_curve(panels, rule.threshold, folder / "roc_curve.png")
+    plots.score_histogram(panels, rule.threshold, rule.uncertain, folder / "score_histogram.png")

@@ -1,0 +1,208 @@
+"""The one internal form of a dataset: a CSV or a folder -> Source rows with safe groups."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unmask.data.index import LABELS, SPLITS
+from unmask.errors import DatasetError
+from unmask.video import is_image, is_media
+
+_LABEL_NAMES = {"real": "real", "0": "real", "fake": "fake", "1": "fake"}
+_SPLIT_NAMES = {"": "", "valid": "val", "validation": "val"} | {name: name for name in SPLITS}
+_SHOWN = 5  # problems of a manifest that one error message lists
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video, image, or folder of frames.
+
+    ``name`` is its path as the dataset spells it (relative, with ``/``); ``group`` is what must
+    stay on one side of a split; ``split`` is empty unless the dataset itself fixes it.
+    """
+
+    path: Path
+    name: str
+    label: str
+    group: str = ""
+    split: str = ""
+    method: str = ""
+    dataset: str = ""
+
+
+def read_manifest(path: str | Path) -> list[Source]:
+    """Rows of a CSV with the columns ``path,label[,group,split,method,dataset]``.
+
+    Paths are relative to the CSV's folder; a path may be a folder of frames. Labels are real and
+    fake (or 0 and 1). Other columns are ignored. Raises DatasetError with the line number for
+    whatever is missing, unknown or there twice.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            lines = [(reader.line_num, row) for row in reader if any(v.strip() for v in row)]
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is no CSV in UTF-8 ({error}): save it as one") from None
+    missing = [column for column in ("path", "label") if column not in header]
+    if missing:
+        raise DatasetError(
+            f"{path}, line 1: no column {' and no column '.join(missing)} among "
+            f"{', '.join(header) or 'nothing'}; a manifest starts with a line like "
+            "path,label,group,split,method,dataset"
+        )
+    if not lines:
+        raise DatasetError(f"{path} has a header but no rows: add one line a video")
+    sources, problems, seen = [], [], {}
+    for number, row in lines:
+        values = {name: value.strip() for name, value in zip(header, row, strict=False)}
+        source, problem = _source_of_row(values, path.parent)
+        if source:
+            earlier = seen.setdefault(os.path.normpath(source.path), number)
+            if earlier != number:
+                problem = f"{source.name} is already in line {earlier}"
+            sources.append(source)
+        if problem:
+            problems.append(f"line {number}: {problem}")
+    if problems:
+        more = len(problems) - _SHOWN
+        shown = "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise DatasetError(f"{path}, {shown}. Correct these lines or take them out")
+    return join_groups(sources)
+
+
+def _source_of_row(values: dict[str, str], folder: Path) -> tuple[Source | None, str]:
+    """One manifest row as a Source, or None and what is wrong with it."""
+    name, label = values.get("path", ""), values.get("label", "")
+    split = values.get("split", "").lower()
+    if not name:
+        return None, "no path"
+    if label.lower() not in _LABEL_NAMES:
+        return None, f"label {label!r} is not real or fake"
+    if split not in _SPLIT_NAMES:
+        return None, f"split {split!r} is not one of {', '.join(SPLITS)} or empty"
+    if not (folder / name).exists():
+        return None, f"{name} does not exist in {folder}"
+    return Source(
+        path=folder / name,
+        name=Path(name).as_posix(),
+        label=_LABEL_NAMES[label.lower()],
+        group=values.get("group", ""),
+        split=_SPLIT_NAMES[split],
+        method=values.get("method", ""),
+        dataset=values.get("dataset", ""),
+    ), ""
+
+
+def scan_dataset(folder: str | Path) -> list[Source]:
+    """What lies in ``folder/real`` and ``folder/fake``.
+
+    Videos and images count one each, in any depth; a folder (other than ``real`` and ``fake``
+    themselves) that holds images and neither videos nor folders is one video given as frames.
+    ``fake/<method>/...`` names the method. Raises DatasetError when there is nothing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DatasetError(
+            f"no folder {folder}: give a folder with real/ and fake/ in it, or --manifest FILE.csv"
+        )
+    sources = []
+    for label_folder in sorted(folder.iterdir()):
+        label = label_folder.name.lower()
+        if label not in LABELS or not label_folder.is_dir():
+            continue
+        for path in _media(label_folder, is_top=True):
+            parents = path.relative_to(label_folder).parts[:-1]
+            method = _text(parents[0]) if label == "fake" and parents else ""
+            name = _text(path.relative_to(folder).as_posix())
+            sources.append(Source(path, name, label, method=method))
+    if not sources:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise DatasetError(
+            f"no videos or images in {folder}/real or {folder}/fake (found: {found}): put them "
+            "there, or list them in a CSV and give --manifest FILE.csv"
+        )
+    return join_groups(sources)
+
+
+def _media(folder: Path, is_top: bool = False) -> Iterator[Path]:
+    """Videos, images and folders of frames below ``folder``, sorted as people would."""
+    children = [p for p in sorted(folder.iterdir(), key=natural_key) if p.name[0] != "."]
+    files = [p for p in children if p.is_file() and is_media(p)]
+    folders = [p for p in children if p.is_dir()]
+    if files and not is_top and not folders and all(is_image(p) for p in files):
+        yield folder
+        return
+    yield from files
+    for child in folders:
+        yield from _media(child)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The images of a folder of frames in order (``frame2`` before ``frame10``)."""
+    files = (p for p in folder.iterdir() if is_image(p) and p.name[0] != "." and p.is_file())
+    return sorted(files, key=natural_key)
+
+
+def natural_key(path: Path) -> list:
+    """Sort key that takes runs of digits as numbers."""
+    parts = re.split("([0-9]+)", path.name)
+    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)] + [path.name]
+
+
+def join_groups(sources: list[Source]) -> list[Source]:
+    """Fill in the groups that are not stated, so that a fake stays with what it was made from.
+
+    The default group is the file's stem (or the folder's name). A fake without a stated group
+    also joins every real video of the same dataset that has its stem, and, when it is named
+    ``<target>_<source>`` after two real videos as in FaceForensics++, both of these.
+    """
+    reals: dict[tuple[str, str], set[str]] = {}
+    for source in sources:
+        if source.label == "real":
+            key = source.dataset, _stem(source)
+            reals.setdefault(key, set()).add(_own_group(source))
+    parent: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while (above := parent.get(group, group)) != group:
+            parent[group] = parent.get(above, above)
+            group = above
+        return group
+
+    for source in sources:
+        if source.label == "real" or source.group:
+            continue
+        stem = _stem(source)
+        joined = set(reals.get((source.dataset, stem), ()))
+        for cut in (i for i, letter in enumerate(stem) if letter == "_"):
+            target = reals.get((source.dataset, stem[:cut]))
+            origin = reals.get((source.dataset, stem[cut + 1 :]))
+            if target and origin:
+                joined |= target | origin
+        for group in joined:
+            # The smaller name becomes the root, so names do not depend on the order of rows.
+            first, second = sorted((root(group), root(_own_group(source))))
+            parent[second] = first
+    return [replace(source, group=root(_own_group(source))) for source in sources]
+
+
+def _stem(source: Source) -> str:
+    return _text(source.path.name if source.path.is_dir() else source.path.stem)
+
+
+def _text(name: str) -> str:
+    """A file name that can be written to a CSV, whatever bytes it is made of."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _own_group(source: Source) -> str:
+    if source.group:
+        return source.group
+    return f"{source.dataset}/{_stem(source)}" if source.dataset else _stem(source)

@@ -1,0 +1,200 @@
+"""From labelled videos to face crops: a dataset -> ``{real,fake}/*.png`` and an index.
+
+Every finished video leaves a record (records.py) after its crops are on disk. A run that was
+interrupted therefore goes on where it stopped, and the index is made from the records.
+"""
+
+import csv
+import hashlib
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unmask.data import records
+from unmask.data.cut import Job, stamp
+from unmask.data.index import LABELS, Crop, write_index
+from unmask.data.manifest import Source, read_manifest, scan_dataset
+from unmask.data.records import NO_FACE, Plan, Record
+from unmask.data.workers import work
+from unmask.errors import DatasetError
+
+_SHOWN = 5  # failures that the summary lists
+_FROM_SOURCE = ("label", "group", "split", "method", "dataset")
+
+
+@dataclass
+class Summary:
+    """What a run did; its text is for people."""
+
+    output: Path
+    videos: Counter = field(default_factory=Counter)
+    crops: Counter = field(default_factory=Counter)
+    kept_from_before: int = 0
+    left_out: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    damaged: int = 0
+    frame_folders: int = 0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{label}: {self.crops[label]} crops from {self.videos[label]} videos or images"
+            for label in LABELS
+        ]
+        if self.kept_from_before:
+            lines.append(f"{self.kept_from_before} videos or images were done in an earlier run")
+        if self.frame_folders:
+            lines.append(f"folders of frames, taken as one video each: {self.frame_folders}")
+        if self.left_out:
+            lines.append(f"{self.left_out} fake videos left out for balance (--balance none)")
+        if self.damaged:
+            lines.append(f"{self.damaged} videos broke off early; what came before is used")
+        if self.failures:
+            reasons = Counter(
+                NO_FACE if reason == NO_FACE else "not readable" for _, reason in self.failures
+            )
+            counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+            lines.append(f"without crops: {counts}; all are in {self.output / 'failures.csv'}")
+            unread = [f for f in self.failures if f[1] != NO_FACE]
+            lines += [f"  {video}: {reason}" for video, reason in unread[:_SHOWN]]
+        if not self.crops["real"]:
+            lines.append("warning: no real crops: a detector cannot learn without them")
+        if not self.crops["fake"]:
+            lines.append("warning: no fake crops: train with --pseudo-fakes 1, or add fakes")
+        lines.append(f"next: unmask split {self.output}")
+        return "\n".join(lines)
+
+
+def preprocess(
+    dataset: str | Path,
+    output: str | Path,
+    *,
+    manifest: str = "",
+    every: int = 15,
+    max_frames: int = 0,
+    detection_size: int = 640,
+    detection_score: float = 0.7,
+    min_face: int = 30,
+    size: int = 256,
+    margin: float = 1.3,
+    balance: str = "real",
+    augment: int = 0,
+    workers: int = 0,
+    seed: int = 0,
+) -> Summary:
+    """Cut the faces out of a dataset into ``output/{real,fake}/`` and write ``index.csv``.
+
+    Settings are those of ``unmask preprocess``. Videos that cannot be read are recorded and
+    skipped. Raises DatasetError when there is nothing to read, when ``output`` was made with other
+    settings, when nothing at all gave a crop, or when the disk is full.
+    """
+    output = Path(output)
+    sources = read_manifest(manifest) if manifest else scan_dataset(dataset)
+    chosen = balanced(sources, seed) if balance == "real" else sources
+    by_id = {video_id(source): source for source in chosen}
+    # What all crops of one folder must have in common.
+    settings = {
+        "dataset": str(Path(manifest or dataset).resolve()), "every": every,
+        "max_frames": max_frames, "detection_size": detection_size,
+        "detection_score": detection_score, "min_face": min_face, "size": size,
+        "margin": margin, "augment": augment, "seed": seed,
+    }  # fmt: skip
+    _claim(output, Plan(settings, {id: source.label for id, source in by_id.items()}))
+
+    done = {id: r for id, s in by_id.items() if (r := _finished(output, id, s))}
+    summary = Summary(output, kept_from_before=len(done), left_out=len(sources) - len(chosen))
+    jobs = [Job(id, source, output, settings) for id, source in by_id.items() if id not in done]
+    faces_before = sum(record.faces for record in done.values())
+    for record in work(jobs, workers, len(done), faces_before):
+        done[record.id] = record
+
+    rows = []
+    for id, source in by_id.items():
+        record = done[id]
+        about = {name: getattr(source, name) for name in _FROM_SOURCE}
+        rows += [Crop(video=source.name, **about, **crop) for crop in record.crops]
+        summary.videos[source.label] += bool(record.crops)
+        summary.crops[source.label] += len(record.crops)
+        summary.damaged += bool(record.damage and record.crops)
+        summary.frame_folders += source.path.is_dir()
+        if record.reason:
+            summary.failures.append((source.name, record.reason))
+    with (output / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("video", "reason"), *summary.failures])
+    if not rows:
+        raise DatasetError(
+            f"not one face in {len(by_id)} videos or images; first reason: "
+            f"{': '.join(summary.failures[0])}. All are in {output / 'failures.csv'}"
+        )
+    write_index(output, rows)
+    return summary
+
+
+def video_id(source: Source) -> str:
+    """A file name for a video that no other has: its path made plain, and a hash of it."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", source.name).strip("._")[-80:]
+    key = f"{source.label}:{source.name}".encode()
+    return f"{plain}-{hashlib.sha256(key).hexdigest()[:10]}"
+
+
+def balanced(sources: list[Source], seed: int) -> list[Source]:
+    """All real videos and at most as many fakes, of each method in proportion.
+
+    All are kept where there is nothing real to match.
+    """
+    fakes = defaultdict(list)
+    for source in sources:
+        if source.label == "fake":
+            fakes[source.method].append(source)
+    total = sum(map(len, fakes.values()))
+    wanted = len(sources) - total
+    if not 0 < wanted < total:
+        return sources
+    rng = np.random.default_rng(seed)
+    shares = {method: wanted * len(fakes[method]) / total for method in sorted(fakes)}
+    counts = {method: int(share) for method, share in shares.items()}
+    rest = sorted(shares, key=lambda method: counts[method] - shares[method])
+    for method in rest[: wanted - sum(counts.values())]:
+        counts[method] += 1
+    kept = set()
+    for method, count in counts.items():
+        names = sorted(source.name for source in fakes[method])
+        kept.update(rng.permutation(names)[:count])
+    return [s for s in sources if s.label == "real" or s.name in kept]
+
+
+def _claim(output: Path, plan: Plan) -> None:
+    """Make the output folder and its plan. Raises DatasetError if it belongs to another run."""
+    former = records.read_plan(output)
+    if former:
+        changed = [
+            f"{name} {former.settings.get(name)} -> {value}"
+            for name, value in plan.settings.items()
+            if former.settings.get(name) != value
+        ]
+        if changed:
+            raise DatasetError(
+                f"{output} holds crops made with other settings ({'; '.join(changed)}): give the "
+                "same settings to go on with it, or choose a new folder"
+            )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DatasetError(f"{output} is not a folder of crops and not empty: choose a new folder")
+    for label in LABELS:
+        (output / label).mkdir(parents=True, exist_ok=True)
+    records.write_plan(output, plan)
+
+
+def _finished(output: Path, id: str, source: Source) -> Record | None:
+    """The video's record if it still holds; a record that does not goes, with its crops."""
+    record = records.read_record(output, id)
+    if record is None:
+        return None
+    crops = [output / crop["path"] for crop in record.crops]
+    if record.is_final and record.stamp == stamp(source.path) and all(map(Path.is_file, crops)):
+        return record
+    for crop in crops:
+        crop.unlink(missing_ok=True)
+    (output / records.FOLDER / f"{id}.json").unlink()
+    return None

@@ -1,0 +1,93 @@
+"""What a run of preprocess leaves behind to resume and to be watched: a plan, a record a video."""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import DatasetError
+
+FOLDER = ".done"
+NO_FACE = "no face found"
+"""The reason of a record whose video was read but shows nobody."""
+
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder of crops is to hold: the settings it is made with, and id -> label."""
+
+    settings: dict[str, Any]
+    videos: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One video that is done with, its crops on disk.
+
+    ``stamp`` tells a replaced source file from the one that was read. ``reason`` says why there
+    are no crops (empty otherwise), ``is_final`` whether the next run may believe it, ``damage``
+    where the file broke off. ``crops`` are the fields of index rows that come from the pixels;
+    ``finished`` is seconds since 1970.
+    """
+
+    id: str
+    label: str
+    video: str
+    stamp: int = -1
+    faces: int = 0
+    reason: str = ""
+    damage: str = ""
+    is_final: bool = True
+    crops: list[dict] = field(default_factory=list)
+    finished: float = field(default_factory=time.time)
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Write the plan in one step."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    _write(folder / FOLDER / _PLAN, asdict(plan))
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan of a folder of crops, None if it has none. Raises DatasetError if damaged."""
+    path = folder / FOLDER / _PLAN
+    if not path.is_file():
+        return None
+    try:
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path} is damaged ({error}): choose a new folder") from None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write a record in one step; its crops must be on disk already."""
+    _write(folder / FOLDER / f"{record.id}.json", asdict(record))
+
+
+def read_record(folder: Path, id: str) -> Record | None:
+    """The record of a video, None if there is none or if it cannot be read."""
+    try:
+        return Record(**json.loads((folder / FOLDER / f"{id}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def finished_ids(folder: Path) -> set[str]:
+    """The ids of all videos that have a record."""
+    names = (entry.name for entry in os.scandir(folder / FOLDER))
+    return {name[: -len(".json")] for name in names if name.endswith(".json") and name != _PLAN}
+
+
+def _write(path: Path, content: dict) -> None:
+    # The process id keeps two runs on one folder from writing into each other's file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

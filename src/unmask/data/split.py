@@ -1,0 +1,285 @@
+"""From face crops to train, val and test: bad crops out, the rest dealt by group, linked."""
+
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from unmask.data import records
+from unmask.data.index import INDEX_NAME, LABELS, SPLITS, Crop, read_index, write_index
+from unmask.data.quality import is_whole_png, why_drop
+from unmask.errors import DatasetError, SettingError
+
+
+@dataclass
+class Summary:
+    """What a split did; its text is for people. Counters are by (split, label)."""
+
+    output: Path
+    crops: Counter = field(default_factory=Counter)
+    videos: Counter = field(default_factory=Counter)
+    groups: Counter = field(default_factory=Counter)
+    dropped: Counter = field(default_factory=Counter)  # by (label, reason)
+
+    def __str__(self) -> str:
+        lines = []
+        for split in SPLITS:
+            parts = [
+                f"{self.crops[split, label]} {label} crops of {self.videos[split, label]} videos"
+                for label in LABELS
+            ]
+            lines.append(f"{split}: {', '.join(parts)}; {self.groups[split]} groups")
+        for (label, reason), count in sorted(self.dropped.items()):
+            lines.append(f"dropped {count} {label} crops: {reason}")
+        used = [split for split in SPLITS if any(self.crops[split, label] for label in LABELS)]
+        for split in used:
+            lines += [
+                f"warning: {split} has no {label} crops: there are too few groups of them"
+                for label in LABELS
+                if not self.crops[split, label]
+            ]
+        lines.append(f"next: unmask train {self.output}")
+        return "\n".join(lines)
+
+
+def split(
+    preprocessed: str | Path,
+    output: str | Path,
+    *,
+    min_face: int = 30,
+    min_blur: float = 20.0,
+    ratios: str = "70/15/15",
+    seed: int = 0,
+) -> Summary:
+    """Make ``output/{train,val,test}/{real,fake}/`` and its ``index.csv`` from a folder of crops.
+
+    A group never lies in two parts; a split that the dataset itself fixes is kept. Altered copies
+    only go to train. A former split in ``output`` is replaced once the new one is complete.
+    Raises SettingError for senseless ratios, DatasetError when there is nothing to split, when
+    a group is in two parts, or when ``output`` is something else than a split.
+    """
+    preprocessed, output = Path(preprocessed), Path(output)
+    shares = parse_ratios(ratios)
+    _check_output(output)
+    if records.read_plan(preprocessed) and not (preprocessed / INDEX_NAME).is_file():
+        raise DatasetError(
+            f"{preprocessed} is not finished: run the same 'unmask preprocess' again, it goes on "
+            "where it stopped"
+        )
+    summary = Summary(output)
+    good = []
+    for crop in read_index(preprocessed):
+        reason = why_drop(crop, min_face, min_blur) or _why_unreadable(preprocessed / crop.path)
+        if reason:
+            summary.dropped[crop.label, reason] += 1
+        else:
+            good.append(crop)
+    if not any(crop.augmented == 0 for crop in good):
+        raise DatasetError(
+            f"no crop of {preprocessed} is left to split ({_counts(summary.dropped)}): lower "
+            "--min-face or --min-blur, or preprocess more videos"
+        )
+    parts = assign(good, shares, seed)
+    placed = []
+    for crop in good:
+        part = parts[crop.group]
+        if crop.augmented and part != "train":
+            summary.dropped[crop.label, "altered copies outside train"] += 1
+            continue
+        placed.append(replace(crop, split=part))
+    _write(preprocessed, output, placed)
+    for crop in placed:
+        summary.crops[crop.split, crop.label] += 1
+    for part, label, _ in {(crop.split, crop.label, crop.video) for crop in placed}:
+        summary.videos[part, label] += 1
+    for part, _ in {(crop.split, crop.group) for crop in placed}:
+        summary.groups[part] += 1
+    return summary
+
+
+def parse_ratios(text: str) -> dict[str, float]:
+    """'70/15/15' as shares of 1. Raises SettingError when they are not three that make 100."""
+    try:
+        values = [float(part) for part in text.split("/")]
+    except ValueError:
+        values = []
+    fits = len(values) == 3 and all(0 <= v <= 100 for v in values) and abs(sum(values) - 100) < 0.01
+    if not fits or values[0] == 0:
+        raise SettingError(
+            f"--ratios takes the percent of train, val and test, together 100, like 70/15/15 or "
+            f"85/15/0, not {text!r}"
+        )
+    return {split: value / 100 for split, value in zip(SPLITS, values, strict=True)}
+
+
+def assign(crops: list[Crop], shares: dict[str, float], seed: int) -> dict[str, str]:
+    """The part (train, val or test) of each group.
+
+    Groups are dealt one by one to the part that they would fill least, counted in videos and in
+    crops of each label: those with many videos first, and groups of one kind (the same labels and
+    methods) right after each other, by chance among themselves, so each kind is dealt in
+    proportion. Raises DatasetError when a dataset's own split tears a group apart.
+    """
+    members: dict[str, list[Crop]] = defaultdict(list)
+    for crop in crops:
+        members[crop.group].append(crop)
+    weights = {group: _weigh(inside) for group, inside in members.items()}
+    total = sum(weights.values(), Counter())
+    goals = {label: _goals(total[label, "videos"], shares) for label in LABELS}
+    filled: dict[str, Counter] = {part: Counter() for part in SPLITS}
+    parts = {}
+
+    def fullness(group: str, part: str) -> float:
+        """How full the part would be, on average over what the group brings most of."""
+        brings = {key: count / total[key] for key, count in weights[group].items()}
+        full = {
+            key: (filled[part][key] + weights[group][key]) / total[key] / goals[key[0]][part]
+            for key in brings
+        }
+        return sum(share * full[key] for key, share in brings.items()) / sum(brings.values())
+
+    usable = [part for part in SPLITS if shares[part] > 0]
+    fixed = _fixed_parts(members)
+    for group in (*fixed, *_deal_order(members, weights, seed)):
+        if group not in parts:
+            parts[group] = fixed.get(group) or min(usable, key=partial(fullness, group))
+            filled[parts[group]].update(weights[group])
+    return parts
+
+
+def _weigh(crops: list[Crop]) -> Counter:
+    """How many videos and crops of each label there are, by (label, unit)."""
+    videos = Counter((label, "videos") for label, _ in {(c.label, c.video) for c in crops})
+    return videos + Counter((crop.label, "crops") for crop in crops)
+
+
+def _goals(videos: int, shares: dict[str, float]) -> dict[str, float]:
+    """The share of a label's videos each part should get; few videos still make one for each."""
+    largest = max(shares, key=lambda part: shares[part])
+    wanted = {part: max(videos * share, 1.0) for part, share in shares.items() if share}
+    wanted[largest] = max(1.0, videos - sum(n for part, n in wanted.items() if part != largest))
+    return {part: count / max(videos, 1) for part, count in wanted.items()}
+
+
+def _fixed_parts(members: dict[str, list[Crop]]) -> dict[str, str]:
+    """Group -> part where the dataset itself says so."""
+    fixed = {}
+    for group, inside in sorted(members.items()):
+        stated = sorted({crop.split for crop in inside} - {""})
+        if len(stated) > 1:
+            raise DatasetError(
+                f"the dataset puts group {group!r} into {' and '.join(stated)}: it must be in one, "
+                "or a detector is tested on what it has seen; correct the manifest"
+            )
+        if stated:
+            fixed[group] = stated[0]
+    return fixed
+
+
+def _deal_order(
+    members: dict[str, list[Crop]], weights: dict[str, Counter], seed: int
+) -> list[str]:
+    """Groups with many videos first, then by kind, then by chance."""
+    order = np.random.default_rng(seed).permutation(sorted(members)).tolist()
+
+    def key(group: str) -> tuple:
+        # Counted by powers of two, so that chance has a say among groups of about one size.
+        videos = sum(n for (_, unit), n in weights[group].items() if unit == "videos")
+        return -videos.bit_length(), sorted({(c.label, c.method) for c in members[group]})
+
+    return sorted(order, key=key)
+
+
+def _why_unreadable(path: Path) -> str:
+    try:
+        return "" if is_whole_png(path.read_bytes()) else "the file is damaged"
+    except OSError:
+        return "the file is missing"
+
+
+def _counts(dropped: Counter) -> str:
+    return ", ".join(f"{n} {label}: {why}" for (label, why), n in dropped.items()) or "it is empty"
+
+
+def _check_output(output: Path) -> None:
+    """Raise DatasetError when ``output`` holds anything that a split would not."""
+    if not output.exists():
+        return
+    names = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
+    if names and not (INDEX_NAME in names and names <= {INDEX_NAME, *SPLITS}):
+        raise DatasetError(
+            f"{output} holds something else than a split: choose a new folder for the split"
+        )
+
+
+def _write(preprocessed: Path, output: Path, crops: list[Crop]) -> None:
+    """Build the split beside ``output``, check it, and put it in its place."""
+    output = output.absolute()
+    fresh, former = (output.with_name(f"{output.name}.{end}") for end in ("partial", "former"))
+    for leftover in (fresh, former):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        for part in SPLITS:
+            for label in LABELS:
+                (fresh / part / label).mkdir(parents=True)
+        link = _first_that_works(preprocessed / crops[0].path, fresh)
+        listed = []
+        for crop in crops:
+            path = f"{crop.split}/{crop.label}/{Path(crop.path).name}"
+            link((preprocessed / crop.path).resolve(), fresh / path)
+            listed.append(replace(crop, path=path))
+        write_index(fresh, listed)
+        check_no_leak(fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if output.exists():
+        output.rename(former)
+    fresh.rename(output)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _first_that_works(source: Path, folder: Path) -> Callable[[Path, Path], object]:
+    """Hard links if the system has them here, else symbolic links, else copies."""
+    trial = folder / "trial"
+    for link in (os.link, os.symlink):
+        try:
+            link(source.resolve(), trial)
+        except OSError:
+            continue
+        trial.unlink()
+        return link
+    return shutil.copyfile
+
+
+def check_no_leak(folder: Path) -> None:
+    """Read a written split back. Raises DatasetError when a group or video is in two parts, or
+    when the index and the files do not agree."""
+    crops = read_index(folder)
+    for kind in ("group", "video"):
+        parts = defaultdict(set)
+        for crop in crops:
+            parts[getattr(crop, kind)].add(crop.split)
+        torn = sorted(name for name, where in parts.items() if len(where) > 1)
+        if torn:
+            raise DatasetError(
+                f"{kind} {torn[0]!r} is in {' and '.join(sorted(parts[torn[0]]))} of {folder} "
+                f"({len(torn)} such): do not use this split; make it again with 'unmask split'"
+            )
+    files = {
+        path.relative_to(folder).as_posix()
+        for part in SPLITS
+        for label in LABELS
+        for path in (folder / part / label).iterdir()
+    }
+    listed = {crop.path for crop in crops if crop.path.startswith(f"{crop.split}/{crop.label}/")}
+    if files != listed or len(listed) != len(crops):
+        raise DatasetError(
+            f"the index of {folder} and its pictures do not agree: make it again with 'unmask "
+            "split'"
+        )

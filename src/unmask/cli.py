@@ -173,17 +173,20 @@ def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 
 
 @_command(
-    "forge the faces of a video, as training does with crops",
+    "forge the faces of a video as training does with crops, or show what training sees",
     "unmask synthesize real.mp4 fake.mp4 --donor portrait.jpg",
-    _path("video", "video of real people"),
-    _path("output", "the forged video to write (.mp4)"),
+    _path("source", "video of real people; or a folder of portraits, for a sheet of all families"),
+    _path("output", "the forged video (.mp4), or the sheet (.jpg), to write"),
     _path("--donor", "portrait whose face 'cross_swap' puts on", metavar="IMAGE"),
 )
 def synthesize(args: argparse.Namespace, settings: SimpleNamespace) -> int:
-    """Write the forged copy."""
-    from unmask.data.synthesize import synthesize
+    """Write the forged copy, or the picture sheet."""
+    from unmask.data.synthesize import sheet, synthesize
 
-    print(synthesize(args.video, args.output, donor=args.donor, **vars(settings)))
+    if args.source.is_dir():
+        print(sheet(args.source, args.output, seed=settings.seed))
+    else:
+        print(synthesize(args.source, args.output, donor=args.donor, **vars(settings)))
     return 0
 
 

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 
 from unmask.data.pseudo_fakes import FAMILIES
-from unmask.errors import UnreadableError, UsageError
+from unmask.errors import UsageError
 from unmask.faces import FaceDetector, crop_face
 from unmask.mesh import FaceMesh
-from unmask.video import Video
+from unmask.video import Video, is_image
 
 _MARGIN = 1.3
+_SHEET_ROWS = 6
 
 
 def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, seed: int) -> str:
@@ -20,7 +21,7 @@ def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, se
 
     ``family`` is one of FAMILIES; ``cross_swap`` takes the face of the image or video ``donor``.
     The same random choices are made again in every frame, so that the fake does not flicker.
-    Returns a summary. Raises UsageError without a donor, UnreadableError where there is no face.
+    Returns a summary. Raises UsageError without a donor or when there is no face in it.
     """
     forger = _Forger(family, donor, seed)
     forged = frames = 0
@@ -39,23 +40,57 @@ def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, se
     return f"forged {forged} faces in {frames} frames by {family}: {output}"
 
 
+def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
+    """Write a picture of what each family makes of up to six portraits in ``folder``.
+
+    Rows are people; columns are the real crop and, for each family, a forged crop and its mask.
+    Returns a summary. Raises UsageError when the folder holds fewer than two faces.
+    """
+    detector, mesh, people = FaceDetector(), FaceMesh(), []
+    for path in sorted(p for p in folder.iterdir() if is_image(p)):
+        found = _largest_face(path, detector, mesh)
+        if found and len(people) < _SHEET_ROWS:
+            people.append(found)
+    if len(people) < 2:
+        raise UsageError(
+            f"a sheet needs portraits of two people or more: there are none in {folder}"
+        )
+    rows = []
+    for number, (crop, points) in enumerate(people):
+        row = [crop]
+        for family, forge in FAMILIES.items():
+            rng = np.random.default_rng((seed, number))
+            donor = people[(number + 1) % len(people)] if family == "cross_swap" else ()
+            forged, mask = forge(crop, points, rng, *donor)
+            row += [forged, np.repeat(np.uint8(mask * 255)[..., None], 3, 2)]
+        rows.append(np.concatenate(row, 1))
+    picture = cv2.resize(np.concatenate(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(output), picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 88))
+    return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}"
+
+
+def _largest_face(
+    path: Path, detector: FaceDetector, mesh: FaceMesh
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Crop and mesh points of the largest face in a picture's or video's first frame."""
+    with Video(path) as source:
+        image = next(source.sample()).image
+    for face in sorted(detector.detect(image), key=lambda face: -face.side):
+        crop = crop_face(image, face.box, margin=_MARGIN)
+        points = mesh.points(crop)
+        if points is not None:
+            return crop, points
+    return None
+
+
 class _Forger:
     def __init__(self, family: str, donor: Path | None, seed: int):
         self.family, self.seed = family, seed
         self._detector, self._mesh = FaceDetector(), FaceMesh()
-        self._donor = self._face_of(donor) if donor else None
+        self._donor = _largest_face(donor, self._detector, self._mesh) if donor else None
         if family == "cross_swap" and self._donor is None:
-            raise UsageError("cross_swap needs another person's face: give --donor IMAGE")
-
-    def _face_of(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        with Video(path) as source:
-            image = next(source.sample()).image
-        for face in sorted(self._detector.detect(image), key=lambda face: -face.side):
-            crop = crop_face(image, face.box, margin=_MARGIN)
-            points = self._mesh.points(crop)
-            if points is not None:
-                return crop, points
-        raise UnreadableError(f"no face in {path.name}: give --donor a portrait")
+            why = f"there is none in {donor.name}" if donor else "give --donor IMAGE"
+            raise UsageError(f"cross_swap needs another person's face: {why}")
 
     def forge(self, image: np.ndarray) -> tuple[np.ndarray, int]:
         """The image with all faces forged, and how many there were."""

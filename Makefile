@@ -25,5 +25,28 @@ $(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $@ $(VENV)/demo.stamp
 
+# The shipped model, made again. DATA_FOLDER holds manifest.csv (openly licensed people) and
+# manifest_demo.csv (generators' demonstration clips); DATA=open leaves the latter out. INIT may be
+# an .h5 to start from where the ImageNet weights cannot be downloaded. Goes on after a kill.
+DATA_FOLDER ?= ../shared/data/train
+DATA ?= all
+INIT ?= imagenet
+RUN := runs/shipped-$(DATA)
+
+train-shipped-model: $(VENV)/test.stamp
+	mkdir -p $(RUN)
+	$(BIN)/python models/training_manifest.py $(if $(filter open,$(DATA)),--open) \
+	  $(DATA_FOLDER) $(RUN)/manifest.csv
+	$(BIN)/unmask preprocess --manifest $(RUN)/manifest.csv dataset $(RUN)/preprocessed \
+	  --every 10 --max-frames 40 --balance none
+	$(BIN)/unmask split $(RUN)/preprocessed $(RUN)/split --ratios 85/15/0 --min-blur 4
+	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume --init $(INIT) \
+	  --trainable-layers all --batch 24 --train-crop 192 --epochs 8 --steps-per-epoch 120 \
+	  --optimizer adamw --learning-rate 2e-4 --schedule cosine --label-smoothing 0.05 \
+	  --average 0.99 --patience 0 --select auc --degrade \
+	  --pseudo-fakes $(if $(filter open,$(DATA)),1,0.5)
+	$(BIN)/unmask export $(RUN)/model/xception_best.h5 $(RUN)/exported \
+	  --crops $(RUN)/split/val $(if $(filter open,$(DATA)),,--calibrate $(RUN)/split)
+
 clean:
 	rm -rf $(VENV)

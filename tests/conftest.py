@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 import hypothesis
+import numpy as np
 import pytest
 
 # Two busy cores make any deadline a coin toss; the same examples in every run make failures real.

@@ -4,16 +4,37 @@ Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ auth
 (Rossler et al., ICCV 2019, arXiv 1901.08971).
 """
 
+import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from unmask.errors import ModelError, SettingError
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 
-from unmask.errors import ModelError, SettingError
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Keep TensorFlow's libraries from writing about themselves while they are loaded."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
+
+with _native_silence():
+    import keras
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # it finds fault with the .h5 that we promise
 _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
 
 

@@ -1,0 +1,275 @@
+"""The main job: a path -> a Report. The only room that knows all the others.
+
+A thread decodes a few frames ahead; meanwhile faces are found, linked to people and cut out, and
+the crops are judged in batches across frames and people. Crops are dropped once judged, so memory
+does not grow with the length of a video.
+"""
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask import report as reports
+from unmask.classifier import Classifier
+from unmask.errors import UnreadableError, UsageError
+from unmask.faces import FaceDetector, crop_face
+from unmask.report import Report
+from unmask.settings import resolve
+from unmask.tracks import Sighting, Track, Tracker
+from unmask.verdict import Rule, Verdict, judge, no_face, sigmoid, track_probability
+from unmask.video import Frame, Video, is_media
+
+_BATCH = 8  # crops judged at once: larger batches are no faster, and later
+_AHEAD = 4  # frames decoded ahead
+
+Progress = Callable[[float], None]
+"""Called with how much of the input is done, from 0 to 1."""
+
+
+def find_inputs(paths: Iterable[Path]) -> list[Path]:
+    """The files to judge: files as they are, folders with all media in them, sorted by name.
+
+    Raises UsageError for a path that is not there or is no file, and a folder without media.
+    """
+    inputs: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if is_media(p) and p.is_file())
+            if not found:
+                raise UsageError(f"no videos or images in {path}: give a folder that has some")
+            inputs += found
+        elif path.is_file():
+            inputs.append(path)
+        elif path.exists():
+            raise UsageError(f"{path} is a device or pipe: save it to a file first")
+        else:
+            raise UsageError(f"{path} does not exist: check the spelling")
+    return inputs
+
+
+def analyze(path: str | os.PathLike[str], **settings: Any) -> Report:
+    """Judge one video or image. For several, make one ``Analyzer`` and keep it.
+
+    ``settings`` are those of 'unmask detect', e.g. ``max_frames=32``. What the file is like never
+    raises anything: that is what the verdicts 'no_face' and 'unreadable' are for. Raises
+    SettingError for settings that do not fit and ModelError for a model that cannot be run.
+    """
+    return Analyzer(**settings).analyze(path)
+
+
+class Analyzer:
+    """Judges videos and images, one after the other, with models that are loaded once.
+
+    ``settings`` are those of 'unmask detect'; raises as ``analyze`` does.
+    """
+
+    def __init__(self, **settings: Any):
+        self.settings = s = resolve("detect", settings)
+        with ThreadPoolExecutor(2) as pool:  # each of them takes a fifth of a second
+            detector = pool.submit(
+                FaceDetector,
+                s.detection_size, s.detection_score, s.min_face, s.threads, s.precision,
+            )  # fmt: skip
+            classifier = pool.submit(Classifier, s.model or None, s.threads, s.precision)
+        self.detector, self.classifier = detector.result(), classifier.result()
+        self.rule = Rule(s.threshold, s.uncertain, s.aggregate, s.min_track_frames)
+
+    def analyze(self, path: str | os.PathLike[str], on_progress: Progress | None = None) -> Report:
+        """The report on one file."""
+        start = time.perf_counter()
+        people = _People(self.detector, self.classifier)
+        with _Reader(Path(path), self.settings) as reader:
+            for frame in reader:
+                people.see(frame)
+                if on_progress:
+                    on_progress(reader.share(frame.second))
+            people.judge_pending()
+        tracks, video = people.tracks, reader.video
+        if reader.error:
+            tracks, video, verdict = [], None, Verdict("unreadable", _sentence(reader.error))
+        elif not tracks:
+            s = self.settings
+            verdict = no_face(people.frames, s.min_face, s.detection_score)
+        else:
+            verdict = judge(tracks, self.rule)
+        reason, damage = verdict.reason, video and video.damage
+        if damage:
+            reason += f" The file is damaged ({damage}): only what could be decoded was judged."
+        return Report(
+            path=os.fspath(path),
+            sha256=reader.sha256,
+            verdict=verdict.name,
+            reason=reason,
+            probability_fake=verdict.probability,
+            confidence=verdict.confidence,
+            threshold=self.rule.threshold,
+            model=reports.ModelReport(
+                self.classifier.card.name,
+                self.classifier.card.version,
+                self.classifier.card.sha256,
+            ),
+            video=video and _video_report(video, people.frames),
+            tracks=[_track_report(track, self.rule) for track in tracks],
+            timings_seconds=reports.Timings(
+                decode=reader.busy_seconds,
+                faces=people.faces_seconds,
+                classify=people.classify_seconds,
+                total=time.perf_counter() - start,
+            ),
+            damage=damage,
+        )
+
+
+class _People:
+    """Finds the faces of frame after frame, links them to people and has them judged."""
+
+    def __init__(self, detector: FaceDetector, classifier: Classifier):
+        self.frames = 0
+        self.faces_seconds = self.classify_seconds = 0.0
+        self._detector, self._classifier, self._tracker = detector, classifier, Tracker()
+        self._tracks: dict[int, Track] = {}
+        size = classifier.card.input_size
+        self._crops = np.empty((_BATCH, size, size, 3), np.uint8)
+        self._pending: list[Sighting] = []
+
+    @property
+    def tracks(self) -> list[Track]:
+        """Everybody seen so far, in the order of their first appearance."""
+        return list(self._tracks.values())
+
+    def see(self, frame: Frame) -> None:
+        """Take in a frame; its faces are judged with the batch they fall into."""
+        start, judging = time.perf_counter(), self.classify_seconds
+        self.frames += 1
+        faces = self._detector.detect(frame.image)
+        ids = self._tracker.update(frame.second, faces, frame.image)
+        for face, person in zip(faces, ids, strict=True):
+            sighting = Sighting(frame.index, frame.second, face.box, face.score)
+            self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
+            crop = crop_face(frame.image, face.box, self._classifier.card.input_size)
+            self._crops[len(self._pending)] = crop
+            self._pending.append(sighting)
+            if len(self._pending) == _BATCH:
+                self.judge_pending()
+        judging = self.classify_seconds - judging
+        self.faces_seconds += time.perf_counter() - start - judging
+
+    def judge_pending(self) -> None:
+        """Judge the crops that wait for their batch to fill."""
+        if not self._pending:
+            return
+        start = time.perf_counter()
+        logits = self._classifier.logits(self._crops[: len(self._pending)])
+        for sighting, logit in zip(self._pending, logits, strict=True):
+            sighting.logit = float(logit)
+        self._pending.clear()
+        self.classify_seconds += time.perf_counter() - start
+
+
+class _Reader:
+    """Decodes a file in a thread of its own, a few frames ahead of who iterates over it.
+
+    Use it in a ``with``: leaving it early stops the thread. Afterwards ``video`` has the file's
+    facts, ``sha256`` its digest and ``error`` says why it is unreadable, if it is.
+    """
+
+    def __init__(self, path: Path, settings: Any):
+        self.video: Video | None = None
+        self.sha256: str | None = None
+        self.error: UnreadableError | None = None
+        self.busy_seconds = 0.0
+        self._path, self._settings = path, settings
+        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(_AHEAD)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="unmask-decode", daemon=True)
+
+    def __enter__(self) -> "_Reader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def share(self, second: float) -> float:
+        """How much of the video lies before ``second``, from 0 to 1 (0 where it cannot be told)."""
+        duration = self.video.info.duration_seconds if self.video else None
+        return min(1.0, second / duration) if duration else 0.0
+
+    def _run(self) -> None:
+        try:
+            self._decode()
+            self.sha256 = _sha256(self._path)
+        except BaseException as error:  # whatever it is, it belongs to the thread that waits
+            self._put(error)
+        self._put(None)
+
+    def _decode(self) -> None:
+        s = self._settings
+        start = time.perf_counter()
+        try:
+            with Video(self._path, threads=s.threads) as video:
+                self.video = video
+                for frame in video.sample(s.every, s.max_frames):
+                    self.busy_seconds += time.perf_counter() - start
+                    self._put(frame)
+                    if self._stopped.is_set():
+                        return
+                    start = time.perf_counter()
+        except UnreadableError as error:
+            self.error = error
+        self.busy_seconds += time.perf_counter() - start
+
+    def _put(self, item: Frame | BaseException | None) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+
+def _sha256(path: Path) -> str | None:
+    """The file's digest in hex, None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def _sentence(error: UnreadableError) -> str:
+    text = str(error)
+    return text if text.endswith("?") else text + "."
+
+
+def _video_report(video: Video, frames_sampled: int) -> reports.VideoReport:
+    info = video.info
+    return reports.VideoReport(
+        info.width, info.height, info.duration_seconds, info.fps, info.codec,
+        frames_decoded=video.frames_decoded, frames_sampled=frames_sampled,
+    )  # fmt: skip
+
+
+def _track_report(track: Track, rule: Rule) -> reports.TrackReport:
+    probability = track_probability(track)
+    frames = [
+        reports.FrameReport(s.index, s.second, s.box, s.detection_score, sigmoid(s.logit))
+        for s in track.sightings
+    ]
+    return reports.TrackReport(
+        track.id, rule.verdict(probability), probability, track.first_second, track.last_second,
+        frames,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Judge face crops: crops -> calibrated logits. A model is three files side by side.
+
+``NAME.xml`` and ``NAME.bin`` are the network, which carries its own scaling of the pixels;
+``NAME.json`` is its card: name, version, sha256, input size and calibration. 'unmask export' makes
+all three from a trained ``.h5``.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unmask.errors import ModelError
+from unmask.runtime import WEIGHTS, compile_model
+
+SHIPPED = WEIGHTS / "xception.xml"
+_TRAINED_SUFFIXES = (".h5", ".keras", ".onnx")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model says of itself.
+
+    ``sha256`` is that of the .xml file followed by the .bin file; ``input_size`` the side of a
+    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    input_size: int
+    scale: float
+    offset: float
+
+
+class Classifier:
+    """Tells how fake face crops look. Loaded once, used for any number of videos.
+
+    ``model`` None is the one shipped with Unmask. Raises ModelError when it is missing, is damaged
+    or is not in the form that is run here.
+    """
+
+    def __init__(self, model: str | Path | None = None, threads: int = 0, precision: str = "auto"):
+        path = Path(model) if model else SHIPPED
+        self.card = _read_card(path)
+        self._network = compile_model(path, threads=threads, precision=precision)
+
+    def logits(self, crops: np.ndarray) -> np.ndarray:
+        """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3)."""
+        raw = self._network(crops)["logit"].reshape(-1)
+        if not np.isfinite(raw).all():
+            raise ModelError(
+                f"the model {self.card.name} gave no number for a face: try --precision f32, or "
+                "export it again"
+            )
+        return (raw * self.card.scale + self.card.offset).astype(np.float32)
+
+
+def _read_card(path: Path) -> Card:
+    """The card of the model at ``path`` (an .xml file), once its weights are known to fit it."""
+    if path.suffix.lower() in _TRAINED_SUFFIXES:
+        raise ModelError(
+            f"{path.name} is a trained model, not the form that is run here: turn it into that "
+            f"with 'unmask export {path}', then give the .xml file"
+        )
+    again = (
+        "reinstall Unmask" if path == SHIPPED else f"make {path.stem} again with 'unmask export'"
+    )
+    files = [path, path.with_suffix(".bin"), path.with_suffix(".json")]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ModelError(f"{' and '.join(missing)} not found in {path.parent}: {again}")
+    try:
+        fields = json.loads(files[2].read_bytes())
+        calibration = fields["calibration"]
+        card = Card(
+            str(fields["name"]), str(fields["version"]), str(fields["sha256"]),
+            int(fields["input_size"]), float(calibration["scale"]), float(calibration["offset"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{files[2].name} is no model card ({error!r}): {again}") from None
+    if not (card.input_size > 0 and math.isfinite(card.scale) and math.isfinite(card.offset)):
+        raise ModelError(f"{files[2].name} has an impossible size or calibration: {again}")
+    digest = hashlib.sha256()
+    for file in files[:2]:
+        digest.update(file.read_bytes())
+    if digest.hexdigest() != card.sha256:
+        raise ModelError(f"{path.name} or {files[1].name} is not what its card says: {again}")
+    return card

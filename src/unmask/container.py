@@ -1,0 +1,91 @@
+"""PyAV's door: open files that nobody vouches for, and turn what they hold into upright pictures.
+
+Files are opened by content, never by name, and only as one of a list of plain containers:
+playlists and scripts (HLS, concat, SDP, ...) that could make the decoder read other files or the
+network are refused.
+"""
+
+import logging
+import struct
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.sidedata import sidedata
+
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused: nothing that records faces makes them."""
+
+DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+DECODER_ERRORS = (FFmpegError, OSError, ValueError)
+"""All that reading a damaged file is known to raise."""
+
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,gif,h264,hevc,"
+    "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+
+# PyAV does not know the newest kinds of side data (EXIF is 31) and then refuses to show any.
+sidedata.Type._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)
+
+logging.getLogger("libav").setLevel(logging.CRITICAL)
+
+
+class _Nameless:
+    """A file's bytes without its name, so that FFmpeg can judge it by nothing but its content."""
+
+    def __init__(self, file: BinaryIO):
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def open_container(file: BinaryIO) -> av.container.InputContainer:
+    """Open a file whose format is one of the allowed. Raises one of DECODER_ERRORS if it is not."""
+    return av.open(
+        _Nameless(file),
+        options={
+            "format_whitelist": _CONTAINERS,
+            "protocol_whitelist": "none",
+            **DECODER_LIMITS,
+        },
+        metadata_errors="replace",
+    )
+
+
+def picture_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The moving pictures in a container: the cover of an audio file is none."""
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
+def in_words(error: Exception) -> str:
+    """What the decoder says is wrong."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How to show a frame: whether to transpose it, then flip it left-right, then upside down."""
+    matrix = frame.side_data.get(sidedata.Type.DISPLAYMATRIX)
+    if matrix is None:
+        return False, False, False
+    # x' = a x + c y and y' = b x + d y, in fixed point
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+def upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A frame as it is meant to be seen: RGB ``uint8`` (height, width, 3).
+
+    Raises one of DECODER_ERRORS for the few pixel formats that have no way to RGB.
+    """
+    image = frame.to_ndarray(format="rgb24")
+    transpose, left_right, upside_down = orientation(frame)
+    if transpose:
+        image = image.transpose(1, 0, 2)
+    if left_right:
+        image = image[:, ::-1]
+    if upside_down:
+        image = image[::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,112 @@
+"""From the logits of faces to verdicts: per person, then for the whole video.
+
+Verdicts are 'fake', 'real' or 'uncertain' (too near the threshold to say); a video may also be
+'no_face' or 'unreadable', which have no probability at all. Every verdict comes with its reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unmask.tracks import Track
+
+VERDICTS = ("fake", "real", "uncertain", "no_face", "unreadable")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How probabilities become verdicts; the settings of the same names."""
+
+    threshold: float = 0.5
+    uncertain: float = 0.1
+    aggregate: str = "person"
+    min_track_frames: int = 3
+
+    def verdict(self, probability: float) -> str:
+        """'fake', 'real' or, closer to the threshold than ``uncertain``, 'uncertain'."""
+        if abs(probability - self.threshold) < self.uncertain:
+            return "uncertain"
+        return "fake" if probability >= self.threshold else "real"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a video. ``probability`` is that of fake, None where there is no telling."""
+
+    name: str
+    reason: str
+    probability: float | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure the verdict is: max(p, 1 - p)."""
+        return None if self.probability is None else max(self.probability, 1 - self.probability)
+
+
+def sigmoid(logit: float) -> float:
+    """Logit -> probability in [0, 1]; no logit is too large for it."""
+    return float(0.5 * (1 + np.tanh(logit / 2)))
+
+
+def track_probability(track: Track) -> float:
+    """The probability that a person is fake: the sigmoid of the mean logit of its faces."""
+    return sigmoid(np.mean([s.logit for s in track.sightings]))
+
+
+def judge(tracks: Sequence[Track], rule: Rule) -> Verdict:
+    """The verdict on a video in which these people were seen, of whom there is at least one.
+
+    With the rule 'person' the video is as fake as its most fake person among those seen in at
+    least ``min_track_frames`` frames; where nobody was, as in an image, all count. With 'mean' it
+    is the sigmoid of the mean logit over all faces.
+    """
+    if rule.aggregate == "mean":
+        probability = sigmoid(np.mean([s.logit for t in tracks for s in t.sightings]))
+        faces = sum(len(t.sightings) for t in tracks)
+        subject = f"The mean over {_count(faces, 'face')} of {_people(len(tracks))}"
+    else:
+        long = [t for t in tracks if len(t.sightings) >= rule.min_track_frames]
+        worst = max(long or tracks, key=track_probability)
+        probability = track_probability(worst)
+        subject = f"Person {worst.id}, {_seen(worst)},"
+        if len(tracks) > 1:
+            subject = f"The most suspicious of {_people(len(tracks))}, person {worst.id}, "
+            subject += f"{_seen(worst)},"
+    name = rule.verdict(probability)
+    figures = f"(probability of fake {probability:.2f})"
+    if name == "uncertain":
+        reason = (
+            f"{subject} is too close to call {figures}: try a longer, larger or less compressed "
+            "copy, or have somebody look at it."
+        )
+    elif name == "fake":
+        reason = f"{subject} looks manipulated {figures}."
+    else:
+        reason = f"{subject} shows no sign of manipulation {figures}."
+    return Verdict(name, reason, probability)
+
+
+def no_face(frames: int, min_face: int, detection_score: float) -> Verdict:
+    """The verdict on a video in which no face was found in any of the ``frames`` looked at."""
+    return Verdict(
+        "no_face",
+        f"No face of at least {min_face} pixels was found in {_count(frames, 'frame')}, so there "
+        "is nothing to judge. If there is one, look at more frames (--every), or for smaller "
+        f"(--min-face) or less clear ones (--detection-score, now {detection_score:g}).",
+    )
+
+
+def _seen(track: Track) -> str:
+    count = len(track.sightings)
+    if count == 1:
+        return f"seen at {track.first_second:.1f} s in 1 frame"
+    return f"seen from {track.first_second:.1f} s to {track.last_second:.1f} s in {count} frames"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number} people"

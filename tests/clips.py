@@ -1,0 +1,97 @@
+"""Write small real videos and images for the tests."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+TICK = Fraction(1, 1000)
+
+
+def write_video(
+    path: Path,
+    images: Iterable[np.ndarray],
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    seconds: Sequence[float] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode RGB images, 25 a second or shown at the given ``seconds``."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = None
+        for number, image in enumerate(images):
+            if stream is None:
+                stream = container.add_stream(codec, rate=25)
+                stream.height, stream.width = image.shape[:2]
+                stream.pix_fmt = pix_fmt
+                if codec in ("libx264", "libx265"):
+                    stream.options = {"preset": "ultrafast", "crf": "12"}
+                if seconds is not None:
+                    stream.codec_context.time_base = TICK
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if seconds is None:
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+            else:
+                frame.pts, frame.time_base = round(seconds[number] / TICK), TICK
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """A second of silence, and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        frame.rate, frame.pts = 16000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def patch_box(data: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
+    """Overwrite bytes in every MP4 box of a kind, ``offset`` bytes after its type."""
+    data, start = bytearray(data), 0
+    while (found := data.find(kind, start)) >= 0:
+        start = found + 4
+        data[start + offset : start + offset + len(value)] = value
+    return bytes(data)
+
+
+def with_rotation(data: bytes) -> bytes:
+    """An MP4 that is to be shown turned clockwise by a quarter, as phones record."""
+    matrix = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    return patch_box(data, b"tkhd", 40, matrix)
+
+
+def with_stated_duration(data: bytes, seconds: float) -> bytes:
+    """A Matroska video whose header claims to last so long."""
+    found = data.index(b"\x44\x89\x88") + 3  # the element Duration, of 8 bytes
+    return data[:found] + struct.pack(">d", seconds * 1000) + data[found + 8 :]
+
+
+def jpeg(image: np.ndarray, orientation: int = 1) -> bytes:
+    """A JPEG of an RGB image with an EXIF orientation, 1 to 8."""
+    done, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert done
+    tag = struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + tag + bytes(4)
+    data = data.tobytes()
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+def tile(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The same picture many times over."""
+    return np.tile(image, (rows, columns, 1))
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)

@@ -1,0 +1,124 @@
+"""The command 'detect' as people and scripts run it: output, exit codes, Ctrl-C."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unmask.cli import main
+
+UNMASK = [sys.executable, "-m", "unmask.cli"]
+
+
+def run(capsys, *args) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    done = capsys.readouterr()
+    return code, done.out, done.err
+
+
+def test_every_input_gets_its_line_and_exit_code_0(capsys, tmp_path, real_clip):
+    (tmp_path / "a.mp4").write_text("no video")
+    shutil.copy(real_clip, tmp_path / "b.mp4")
+    code, out, err = run(capsys, "detect", tmp_path, real_clip, "--json", "-", "--every", "30")
+    assert code == 0
+    assert err == ""
+    first, second, third = map(json.loads, out.splitlines())
+    assert first["path"].endswith("a.mp4")
+    assert first["verdict"] == "unreadable"
+    assert second["path"].endswith("b.mp4")
+    assert second["video"]["frames_sampled"] == 3
+    assert second["sha256"] == third["sha256"]
+    assert second["tracks"] == third["tracks"]
+
+
+def test_the_table(capsys, real_clip, fake_clip):
+    code, out, err = run(capsys, "detect", real_clip, fake_clip, "--max-frames", "1")
+    assert code == 0
+    assert err == ""
+    rows = [line.split() for line in out.splitlines() if line.startswith(f" {real_clip.parent}")]
+    assert [row[0] for row in rows] == [str(real_clip), str(fake_clip)]
+    assert all(row[1] in ("real", "fake", "uncertain") for row in rows)
+    assert all(row[3:5] == ["1", "1"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["missing.mp4"], "missing.mp4 does not exist"),
+        (["."], "no videos or images in ."),
+        (["clip.mp4", "--every", "0"], "--every must be between 1 and any, not 0"),
+        (["clip.mp4", "--threshold", "high"], "--threshold takes a number, not 'high'"),
+        (["clip.mp4", "--aggregate", "max"], "--aggregate takes one of person, mean"),
+        (["clip.mp4", "--json", "no/such/folder.jsonl"], "cannot write no/such/folder.jsonl"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    if args != ["."]:
+        (folder / "clip.mp4").write_text("no video")
+    code, out, err = run(capsys, "detect", *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("unmask detect: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [[], ["detect"], ["detect", "a.mp4", "--no-such-option"]])
+def test_what_argparse_refuses_is_exit_code_2(capsys, args):
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    assert "usage: unmask" in capsys.readouterr().err
+
+
+def test_a_model_of_another_form_is_exit_code_1(capsys, real_clip):
+    code, _, err = run(capsys, "detect", real_clip, "--model", "xception_best.h5")
+    assert code == 1
+    assert "unmask export xception_best.h5" in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_told_in_one_line(capsys, real_clip):
+    code, _, err = run(capsys, "detect", real_clip, "--json", "/dev/full", "--max-frames", "1")
+    assert code == 1
+    assert "No space left on device" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_ctrl_c_ends_promptly_and_keeps_what_was_finished(tmp_path, real_clip):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number:03}.mp4").symlink_to(real_clip)
+    lines = tmp_path / "lines.jsonl"
+    process = subprocess.Popen(
+        [*UNMASK, "detect", folder, "--every", "5", "--json", lines],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (lines.exists() and lines.read_text().count("\n") >= 2):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert time.monotonic() - sent < 5
+    assert "Traceback" not in err
+    assert "what was finished is kept" in err
+    done = [json.loads(line) for line in lines.open()]
+    assert 2 <= len(done) < 200
+    assert [d["path"] for d in done] == [str(folder / f"{i:03}.mp4") for i in range(len(done))]

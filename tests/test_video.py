@@ -1,0 +1,244 @@
+"""Opening and sampling: every frame is the right one, at the right time, the right way up."""
+
+import os
+import subprocess
+import sys
+import zlib
+from struct import pack
+
+import av
+import cv2
+import numpy as np
+import pytest
+from clips import jpeg, with_rotation, with_stated_duration, write_sound, write_video
+
+from unmask.errors import UnreadableError
+from unmask.video import Video
+
+
+def numbered(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
+    """Pictures that show their number: eight upright bars, white for 1 and black for 0."""
+    bars = [[int(bit) for bit in f"{i:08b}"] for i in range(count)]
+    rows = [np.array(bits, np.uint8)[np.arange(width) * 8 // width] * 200 + 20 for bits in bars]
+    return [np.broadcast_to(row[None, :, None], (height, width, 3)).copy() for row in rows]
+
+
+def number_of(image: np.ndarray) -> int:
+    width = image.shape[1]
+    bars = [image[:, width * (2 * i + 1) // 16].mean() > 120 for i in range(8)]
+    return int("".join(str(int(bar)) for bar in bars), 2)
+
+
+def sample(path, **how):
+    with Video(path) as video:
+        return video, list(video.sample(**how))
+
+
+def test_every_nth_frame_at_its_own_time(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(75))
+    video, frames = sample(path, every=15)
+    assert [f.index for f in frames] == [0, 15, 30, 45, 60]
+    assert [number_of(f.image) for f in frames] == [0, 15, 30, 45, 60]
+    assert [f.second for f in frames] == pytest.approx([0, 0.6, 1.2, 1.8, 2.4])
+    assert video.frames_decoded == 75
+    assert video.damage is None
+    info = video.info
+    assert (info.width, info.height, info.codec, info.fps) == (64, 48, "h264", 25)
+    assert info.duration_seconds == pytest.approx(3)
+
+
+def test_cap_spreads_frames_over_the_whole_video(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(100))
+    _, frames = sample(path, every=1, max_frames=4)
+    assert [f.index for f in frames] == [0, 25, 50, 75]
+    _, frames = sample(path, every=40, max_frames=4)
+    assert [f.index for f in frames] == [0, 40, 80]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_cap_of_all_frames_leaves_none_out(tmp_path, name):
+    path = write_video(tmp_path / name, numbered(50), seconds=[i / 30 for i in range(50)])
+    _, frames = sample(path, every=1, max_frames=50)
+    assert [f.index for f in frames] == list(range(50))
+
+
+@pytest.mark.parametrize("stated", [0.2, 160.0])
+def test_cap_does_not_believe_the_header(tmp_path, stated):
+    path = tmp_path / "liar.mkv"
+    data = write_video(path, numbered(100)).read_bytes()
+    path.write_bytes(with_stated_duration(data, stated))
+    video, frames = sample(path, every=1, max_frames=4)
+    assert video.info.duration_seconds == pytest.approx(stated)
+    assert [f.index for f in frames] == [0, 25, 50, 75]
+
+
+def test_variable_frame_rate_uses_the_time_stamps(tmp_path):
+    seconds = [0.5, 0.54, 0.6, 1.5, 1.52, 4.0]
+    _, frames = sample(write_video(tmp_path / "a.mkv", numbered(6), seconds=seconds), every=1)
+    assert [f.second for f in frames] == pytest.approx([s - 0.5 for s in seconds], abs=0.002)
+    assert [number_of(f.image) for f in frames] == list(range(6))
+    _, frames = sample(tmp_path / "a.mkv", every=1, max_frames=2)
+    assert [f.index for f in frames] == [0, 5]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.webm", "a.mkv", "a.ts", "a.mov", "a.gif"])
+def test_containers(tmp_path, name):
+    codec, pix_fmt = {
+        "a.avi": ("mpeg4", "yuv420p"), "a.webm": ("libvpx", "yuv420p"), "a.gif": ("gif", "gray"),
+    }.get(name, ("libx264", "yuv420p"))  # fmt: skip
+    video, frames = sample(write_video(tmp_path / name, numbered(40), codec, pix_fmt), every=10)
+    assert [number_of(f.image) for f in frames] == [0, 10, 20, 30]
+    assert video.frames_decoded == 40
+    assert video.damage is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "size"),
+    [
+        ("libx264", "yuv420p10le", (64, 48)),
+        ("libx265", "yuv420p10le", (64, 48)),
+        ("libx264", "yuv444p", (63, 47)),
+        ("ffv1", "bgr0", (1, 1)),
+    ],
+)
+def test_ten_bit_and_odd_sizes(tmp_path, codec, pix_fmt, size):
+    path = write_video(tmp_path / "a.mkv", numbered(5, *size), codec, pix_fmt)
+    video, frames = sample(path, every=2)
+    assert (video.info.width, video.info.height) == size
+    if size != (1, 1):
+        assert [number_of(f.image) for f in frames] == [0, 2, 4]
+    assert all(f.image.shape == (size[1], size[0], 3) for f in frames)
+    assert all(f.image.dtype == np.uint8 for f in frames)
+
+
+def corners(width: int = 96, height: int = 64) -> np.ndarray:
+    """A picture that is different whichever way it is turned or flipped."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (255, 0, 0)
+    image[: height // 2, width // 2 :] = (0, 255, 0)
+    image[height // 2 :, : width // 2] = (0, 0, 255)
+    return image
+
+
+def test_rotation_of_a_phone_video(tmp_path):
+    upright = corners(64, 96)
+    path = write_video(tmp_path / "phone.mp4", [np.rot90(upright)] * 3)
+    path.write_bytes(with_rotation(path.read_bytes()))
+    video, frames = sample(path, every=1)
+    assert (video.info.width, video.info.height) == (64, 96)
+    assert np.abs(frames[0].image.astype(int) - upright).mean() < 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_also_mirrored(tmp_path, orientation):
+    data = jpeg(corners(), orientation)
+    (tmp_path / "a.jpg").write_bytes(data)
+    video, frames = sample(tmp_path / "a.jpg")
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    assert frames[0].image.shape == shown.shape == (video.info.height, video.info.width, 3)
+    assert np.abs(frames[0].image.astype(int) - shown).mean() < 6
+    assert video.info.is_image
+    assert video.info.duration_seconds is None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_file_that_breaks_off_gives_what_it_has(tmp_path, name):
+    options = {"movflags": "faststart"} if name.endswith("mp4") else {}
+    path = write_video(tmp_path / name, noise(75), options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    video, frames = sample(path, every=5)
+    assert 25 <= video.frames_decoded <= 45
+    assert len(frames) == -(-video.frames_decoded // 5)
+    if name != "a.ts":  # which states no duration
+        assert "it should last 3.0 s" in video.damage
+
+
+def noise(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(count)]
+
+
+def test_damage_in_the_middle_does_not_hide_the_rest(tmp_path):
+    path = write_video(tmp_path / "a.mkv", noise(60), "ffv1", "bgr0")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(data)
+    _, frames = sample(path, every=1)
+    assert len(frames) > 40
+    assert frames[-1].second > 2.2
+
+
+def refused(path) -> str:
+    with pytest.raises(UnreadableError) as caught:
+        Video(path)
+    return str(caught.value)
+
+
+def test_sound_alone_is_refused_even_with_a_cover(tmp_path):
+    assert "audio file" in refused(write_sound(tmp_path / "song.mp4"))
+    with (
+        av.open(str(tmp_path / "song.mp4")) as sound,
+        av.open(str(tmp_path / "cover.mp4"), "w") as covered,
+    ):
+        copy = covered.add_stream_from_template(sound.streams.audio[0])
+        cover = covered.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        covered.start_encoding()
+        for packet in sound.demux():
+            if packet.dts is not None:
+                packet.stream = copy
+                covered.mux(packet)
+        frame = av.VideoFrame.from_ndarray(corners(64, 48), format="rgb24")
+        covered.mux(cover.encode(frame))
+        covered.mux(cover.encode())
+    assert "audio file" in refused(tmp_path / "cover.mp4")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile /etc/passwd\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    ],
+)
+def test_playlists_and_scripts_are_refused(tmp_path, text):
+    # Each names a real video, so that only the refusal keeps it from being opened.
+    inner = write_video(tmp_path / "inner.mp4", numbered(3))
+    path = tmp_path / "list.mp4"
+    path.write_text(text.replace("/etc/passwd", str(inner)))
+    assert "no video or image" in refused(path)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "device or pipe" in refused(tmp_path / "pipe.mp4")
+    assert "folder" in refused(tmp_path)
+    assert "No such file" in refused(tmp_path / "missing.mp4")
+    assert "cannot be opened" in refused("nul\0.mp4")
+
+
+def test_a_giant_picture_is_refused_before_it_takes_memory(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
+
+    side = 12000
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(bytes(3 * side + 1)) for _ in range(side)) + packer.flush()
+    header = chunk(b"IHDR", pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    path = tmp_path / "giant.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    code = (
+        "import resource, sys; from unmask.video import Video\n"
+        "try: Video(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    kind, peak = done.stdout.split()
+    assert kind == "UnreadableError"
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(peak) * unit < side * side * 3

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint clean train-shipped-model
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/unmask detect samples
+	$(BIN)/unmask detect samples/*.mp4
 
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -32,6 +32,9 @@ DATA_FOLDER ?= ../shared/data/train
 DATA ?= all
 INIT ?= imagenet
 RUN := runs/shipped-$(DATA)
+RECIPE := --trainable-layers all --batch 24 --train-crop 192 --steps-per-epoch 120 \
+  --optimizer adamw --schedule cosine --label-smoothing 0.05 --patience 0 --select auc
+PSEUDO := $(if $(filter open,$(DATA)),1,0.5)
 
 train-shipped-model: $(VENV)/test.stamp
 	mkdir -p $(RUN)
@@ -40,11 +43,11 @@ train-shipped-model: $(VENV)/test.stamp
 	$(BIN)/unmask preprocess --manifest $(RUN)/manifest.csv dataset $(RUN)/preprocessed \
 	  --every 10 --max-frames 40 --balance none
 	$(BIN)/unmask split $(RUN)/preprocessed $(RUN)/split --ratios 85/15/0 --min-blur 4
-	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume --init $(INIT) \
-	  --trainable-layers all --batch 24 --train-crop 192 --epochs 8 --steps-per-epoch 120 \
-	  --optimizer adamw --learning-rate 2e-4 --schedule cosine --label-smoothing 0.05 \
-	  --average 0.99 --patience 0 --select auc --degrade \
-	  --pseudo-fakes $(if $(filter open,$(DATA)),1,0.5)
+	$(BIN)/unmask train $(RUN)/split $(RUN)/harsh --resume --init $(INIT) $(RECIPE) \
+	  --epochs 6 --learning-rate 2e-4 --average 0.99 --degrade 1 --pseudo-fakes $(PSEUDO)
+	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume \
+	  --init $(RUN)/harsh/xception_best.h5 $(RECIPE) \
+	  --epochs 4 --learning-rate 1.5e-4 --average 0.98 --degrade 0.4 --pseudo-fakes $(PSEUDO)
 	$(BIN)/unmask export $(RUN)/model/xception_best.h5 $(RUN)/exported \
 	  --crops $(RUN)/split/val $(if $(filter open,$(DATA)),,--calibrate $(RUN)/split)
 

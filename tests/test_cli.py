@@ -55,6 +55,7 @@ def test_the_table(capsys, real_clip, fake_clip):
         (["clip.mp4", "--threshold", "high"], "--threshold takes a number, not 'high'"),
         (["clip.mp4", "--aggregate", "max"], "--aggregate takes one of person, mean"),
         (["clip.mp4", "--json", "no/such/folder.jsonl"], "cannot write no/such/folder.jsonl"),
+        (["--json", "clip.mp4", "clip.mp4"], "clip.mp4 looks like an input"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message):
@@ -69,6 +70,7 @@ def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message
     assert err.startswith("unmask detect: ")
     assert message in err
     assert err.count("\n") == 1
+    assert args == ["."] or (folder / "clip.mp4").read_text() == "no video"
 
 
 @pytest.mark.parametrize("args", [[], ["detect"], ["detect", "a.mp4", "--no-such-option"]])
@@ -91,6 +93,18 @@ def test_a_full_disk_is_told_in_one_line(capsys, real_clip):
     assert code == 1
     assert "No space left on device" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+@pytest.mark.parametrize("output", [["--json", "-"], []], ids=["json", "table"])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path, output):
+    (tmp_path / "a.mp4").write_text("no video")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*UNMASK, "detect", tmp_path, *output]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

@@ -208,6 +208,17 @@ def test_videos_go_through_detect_and_an_interrupted_run_goes_on(manifest, tmp_p
     assert len(seen) == 4
 
 
+def test_a_folder_of_frames_is_listed_with_what_to_do(manifest, tmp_path):
+    (manifest.parent / "frames").mkdir()
+    make_crop(manifest.parent / "frames" / "1.png", seed=1)
+    manifest.write_text("path,label\nfake.mp4,fake\nframes,real\n")
+    found = evaluate("shipped", videos=manifest, output=tmp_path / "results", max_frames=1)
+    (row,) = found.videos.unscored
+    assert (row.path, row.verdict) == ("frames", "unreadable")
+    assert "preprocess and split it" in row.reason
+    assert (found.videos.whole.real, found.videos.whole.fake) == (0, 1)
+
+
 def test_a_replaced_file_or_model_has_another_key(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"one")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unmask.data import records
 from unmask.data.index import Crop, read_index, read_split, write_index
 from unmask.data.quality import blur, is_whole_png
 from unmask.data.split import assign, check_no_leak, parse_ratios, split
@@ -163,11 +164,32 @@ def test_bad_crops_are_dropped_and_counted(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe\0", "is damaged"), (b"path,label\na.png,real\n", "line 2, is damaged"),
+     (b"path,label,video,group\na.png,maybe,a,a\n", "line 2: label 'maybe'")],
+)  # fmt: skip
+def test_a_damaged_index_is_told(tmp_path, content, message):
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_index(tmp_path)
+
+
 def test_nothing_left_is_an_error(tmp_path):
     folder = write_crops(tmp_path / "crops", people(3))
     with pytest.raises(DatasetError, match=r"\(9 real: blurred"):
         split(folder, tmp_path / "out", min_blur=1000)
     assert not (tmp_path / "out").exists()
+
+
+def test_crops_that_are_not_all_there_yet_are_not_split(tmp_path):
+    folder = write_crops(tmp_path / "crops", people(4))
+    records.write_plan(folder, records.Plan({}, {"a": "real", "b": "fake"}))
+    records.write_record(folder, records.Record("a", "real", "a.mp4"))
+    with pytest.raises(DatasetError, match="not finished"):
+        split(folder, tmp_path / "out")
+    records.write_record(folder, records.Record("b", "fake", "b.mp4"))
+    split(folder, tmp_path / "out")
 
 
 def test_altered_copies_only_go_to_train(tmp_path):

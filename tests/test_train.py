@@ -80,6 +80,12 @@ def test_resumes_to_the_same_weights(split_folder, tmp_path):
     assert parts.history[-1]["loss"] == pytest.approx(whole.history[-1]["loss"], rel=0.05)
 
 
+def test_a_damaged_checkpoint_is_told(split_folder, tmp_path):
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\3\4 cut off")
+    with pytest.raises(ModelError, match=r"checkpoint\.npz is damaged"):
+        fit(split_folder, tmp_path, **QUICK, resume=True)
+
+
 def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
     command = [sys.executable, "-m", "unmask.cli", "train", str(split_folder), str(tmp_path)]
     for key, value in (QUICK | {"steps_per_epoch": 500}).items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from unmask.errors import MissingExtraError, UnmaskError
+from unmask.errors import MissingExtraError, UnmaskError, UsageError
 from unmask.settings import Setting, for_command, resolve
 
 
@@ -65,8 +65,12 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and print a table, or JSON lines."""
     from unmask.analyze import Analyzer, find_inputs
     from unmask.report import JsonLines, Table
+    from unmask.video import is_media
 
     inputs = find_inputs(args.paths)
+    if args.json and is_media(Path(args.json)):
+        # Whoever takes --json for a switch would have a video overwritten.
+        raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
     with writer:
         analyzer = Analyzer(**vars(settings))
@@ -234,7 +238,9 @@ def main(argv: list[str] | None = None) -> int:
     names = [s.name for s in for_command(args.command)]
     try:
         settings = resolve(args.command, {n: getattr(args, n) for n in names})
-        return _COMMANDS[args.command].run(args, settings)
+        code = _COMMANDS[args.command].run(args, settings)
+        sys.stdout.flush()  # here, where a closed pipe or a full disk is told
+        return code
     except UnmaskError as error:
         print(f"unmask {args.command}: {error}", file=sys.stderr)
         return 2 if error.is_usage else 1
@@ -243,6 +249,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"unmask {args.command}: {MissingExtraError(args.command, 'train', error.name)}",
               file=sys.stderr)  # fmt: skip
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough ('| head'): what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         # A full disk, a folder without rights: nobody wants a traceback for that.

@@ -40,7 +40,7 @@ class Face:
 
 
 class FaceDetector:
-    """Finds all faces of an image.
+    """Finds all faces of an image. Not to be shared by threads.
 
     ``working_size`` bounds the longer side, in pixels, of the picture in which faces are looked
     for; smaller images are not enlarged. ``min_score`` in [0, 1], ``min_face`` in source pixels.
@@ -57,9 +57,16 @@ class FaceDetector:
         self.working_size = working_size
         self.min_score = min_score
         self.min_face = min_face
+        self._blob = np.empty((1, 3, 0, 0), np.float32)
         self._network = compile_model(
             WEIGHTS / "retinaface_mnet025.onnx", threads=threads, precision=precision
         )
+
+    def _input(self, rows: int, cols: int) -> np.ndarray:
+        """The network's input, allocated once for all frames of one size."""
+        if self._blob.shape[2:] != (rows, cols):
+            self._blob = np.empty((1, 3, rows, cols), np.float32)
+        return self._blob
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces of an RGB ``uint8`` image (height, width, 3), from left to right."""
@@ -72,7 +79,8 @@ class FaceDetector:
         rows, cols = small.shape[:2]
         padded_rows, padded_cols = (-(-n // _WORKING_MULTIPLE) * _WORKING_MULTIPLE
                                     for n in (rows, cols))  # fmt: skip
-        blob = np.zeros((1, 3, padded_rows, padded_cols), np.float32)
+        blob = self._input(padded_rows, padded_cols)
+        blob.fill(0)
         blob[0, :, :rows, :cols] = small[:, :, ::-1].transpose(2, 0, 1)
         blob[0, :, :rows, :cols] -= np.array(_MEAN_BGR, np.float32)[:, None, None]
         output = self._network(blob)

@@ -183,7 +183,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "margin",
         1.3,
-        "side of the square crop over the longer side of the face",
+        "side of the square crop over the longer side of the face; 'detect' always cuts at 1.3",
         ("preprocess",),
         type=float,
         low=1,
@@ -219,6 +219,42 @@ SETTINGS: tuple[Setting, ...] = (
         "makes every random choice again",
         ("preprocess", "split", "train", "evaluate", "synthesize"),
         low=0,
+    ),
+    # How copies of crops are altered, on disk with --augment and on the fly in training.
+    Setting(
+        "rotation",
+        15.0,
+        "turn altered copies by up to this, either way",
+        ("preprocess", "train"),
+        type=float,
+        low=0,
+        high=180,
+        unit="degrees",
+    ),
+    Setting(
+        "shift",
+        0.1,
+        "shift altered copies by up to this share of their side",
+        ("preprocess", "train"),
+        type=float,
+        low=0,
+        high=0.5,
+    ),
+    Setting(
+        "zoom",
+        0.2,
+        "enlarge or shrink altered copies by up to this share",
+        ("preprocess", "train"),
+        type=float,
+        low=0,
+        high=0.9,
+    ),
+    Setting(
+        "mirror",
+        True,
+        "mirror every second altered copy",
+        ("preprocess", "train"),
+        type=bool,
     ),
     # From crops to a split.
     Setting(
@@ -288,6 +324,31 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("plateau", "cosine"),
     ),
     Setting(
+        "plateau_patience",
+        2,
+        "epochs without a better validation loss before learning slows",
+        ("train",),
+        low=1,
+    ),
+    Setting(
+        "plateau_factor",
+        0.3,
+        "what the learning rate is multiplied by then",
+        ("train",),
+        type=float,
+        low=0.01,
+        high=1,
+    ),
+    Setting(
+        "weight_decay",
+        1e-4,
+        "how fast AdamW lets weights decay",
+        ("train",),
+        type=float,
+        low=0,
+        high=1,
+    ),
+    Setting(
         "dropout", 0.5, "dropout before the last layer", ("train",), type=float, low=0, high=0.95
     ),
     Setting(
@@ -344,10 +405,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "degrade",
-        False,
-        "compress, rescale, blur and recolour crops on the fly, real and fake alike",
+        0.0,
+        "how hard crops are compressed, rescaled, blurred and recoloured on the fly, real and fake "
+        "alike (0: not at all; the bare option means 1)",
         ("train",),
-        type=bool,
+        type=float,
+        low=0,
+        high=1,
+        bare=1.0,
     ),
     Setting(
         "train_crop",

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from unmask.data import records
-from unmask.data.augment import affine
+from unmask.data.augment import Alteration, affine
 from unmask.data.manifest import Source, frame_files
 from unmask.data.quality import blur
 from unmask.data.records import NO_FACE, Record
@@ -126,7 +126,8 @@ def _save(job: Job, frame: Frame, number: int, face: Face) -> list[dict]:
         if copy:
             # Seeded by what the copy is of, so it is the same whichever process makes it.
             rng = np.random.default_rng([s["seed"], zlib.crc32(name.encode())])
-            pixels = affine(crop, rng)
+            altered = Alteration(s["rotation"], s["shift"], s["zoom"], s["mirror"])
+            pixels = affine(crop, rng, altered)
         try:
             _write_png(job.output / path, pixels)
         except OSError as error:

@@ -11,33 +11,40 @@ import cv2
 import numpy as np
 
 _CLIP_FRAMES = 4
+_MACROBLOCK = 16  # other sides make libx264 give equal pictures unequal results, now and then
 
 
 def degrade(
-    crops: list[np.ndarray], rng: np.random.Generator, face_size: float, margin: float = 1.3
+    crops: list[np.ndarray],
+    rng: np.random.Generator,
+    face_size: float,
+    strength: float = 1.0,
+    margin: float = 1.3,
 ) -> list[np.ndarray]:
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
     ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
-    resolution that each of them really has. Returns crops of the same size.
+    resolution that each of them really has. ``strength`` in [0, 1] scales how likely and how bad
+    all the rest is. Returns crops of the same size.
     """
     size = crops[0].shape[0]
-    native = float(np.clip(face_size * margin, 48, size))
-    side = size
-    if native < size or rng.random() < 0.6:
-        side = int(np.exp(rng.uniform(np.log(max(48, native * 0.45)), np.log(native))))
-        side -= side % 2
+    side = native = float(np.clip(face_size * margin, 48, size))
+    if rng.random() < 0.6 * strength:
+        side = np.exp(rng.uniform(np.log(native * (1 - 0.55 * strength)), np.log(native)))
+    side = max(48, int(side) // _MACROBLOCK * _MACROBLOCK)
     crops = [cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA) for c in crops]
-    if rng.random() < 0.6:
-        crops = _recolour(crops, rng)
-    if rng.random() < 0.2:
-        spread = rng.uniform(0.3, 1.2)
+    if rng.random() < 0.6 * strength:
+        crops = _recolour(crops, rng, strength)
+    if rng.random() < 0.2 * strength:
+        spread = rng.uniform(0.3, 0.3 + 0.9 * strength)
         crops = [cv2.GaussianBlur(c, (0, 0), spread) for c in crops]
-    if rng.random() < 0.2:
-        noise = rng.normal(0, rng.uniform(1, 8), crops[0].shape)
+    if rng.random() < 0.2 * strength:
+        noise = rng.normal(0, rng.uniform(1, 1 + 7 * strength), crops[0].shape)
         crops = [np.clip(c + noise, 0, 255).astype(np.uint8) for c in crops]
-    for _ in range(rng.choice(3, p=(0.2, 0.6, 0.2))):
-        crops = _compress(crops, rng)
+    compressed = (1 + strength) / 2  # what has seen no compression at all is rare anyway
+    times = rng.choice(3, p=(1 - 0.8 * compressed, 0.6 * compressed, 0.2 * compressed))
+    for _ in range(times):
+        crops = _compress(crops, rng, strength)
     up = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
     crops = [cv2.resize(c, (size, size), interpolation=up) for c in crops]
     if rng.random() < 0.1:
@@ -45,12 +52,14 @@ def degrade(
     return crops
 
 
-def _compress(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+def _compress(
+    crops: list[np.ndarray], rng: np.random.Generator, strength: float
+) -> list[np.ndarray]:
     kind = rng.choice(("jpeg", "libx264", "libx265"), p=(0.35, 0.57, 0.08))
     if kind == "jpeg":
-        quality = int(rng.integers(30, 101))
+        quality = int(rng.uniform(100 - 70 * strength, 100))
         return [jpeg(crop, quality) for crop in crops]
-    crf = int(rng.triangular(17, 23, 40))
+    crf = int(rng.triangular(17, 19 + 4 * strength, 24 + 16 * strength))
     motion = rng.uniform(-2.5, 2.5, 2)
     keep = int(rng.integers(_CLIP_FRAMES))
     return [encode(crop, str(kind), crf, motion, keep) for crop in crops]
@@ -90,12 +99,14 @@ def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int
     return crop
 
 
-def _recolour(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+def _recolour(
+    crops: list[np.ndarray], rng: np.random.Generator, strength: float
+) -> list[np.ndarray]:
     """Brightness, contrast, gamma, saturation and colour cast; sometimes no colour at all."""
-    gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
-    cast = rng.uniform(-10, 10, 3).astype(np.float32)
-    gamma = rng.uniform(0.8, 1.25)
-    saturation = 0.0 if rng.random() < 0.12 else rng.uniform(0.6, 1.4)
+    gain, offset = 1 + 0.2 * strength * rng.uniform(-1, 1), 20 * strength * rng.uniform(-1, 1)
+    cast = 10 * strength * rng.uniform(-1, 1, 3).astype(np.float32)
+    gamma = np.exp(0.22 * strength * rng.uniform(-1, 1))
+    saturation = 0.0 if rng.random() < 0.12 else 1 + 0.4 * strength * rng.uniform(-1, 1)
     result = []
     for crop in crops:
         pixels = crop.astype(np.float32)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from unmask.errors import DatasetError
 INDEX_NAME = "index.csv"
 SPLITS = ("train", "val", "test")
 LABELS = ("real", "fake")
+ENOUGH_VIDEOS = 20
+"""Videos of a label below which no figure about them is worth much."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,20 @@ def read_index(folder: Path) -> list[Crop]:
             f"no {INDEX_NAME} in {folder}: make one with 'unmask preprocess', then 'unmask split'"
         )
     types = {f.name: f.type for f in fields(Crop)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is damaged ({error}): make it again") from None
     crops = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.DictReader(file), 2):
-            try:
-                crop = Crop(**{k: types[k](v) for k, v in row.items() if k in types})
-            except (TypeError, ValueError) as error:
-                raise DatasetError(f"{path}, line {line}, is damaged: {error}") from None
-            if crop.label not in LABELS:
-                raise DatasetError(f"{path}, line {line}: label {crop.label!r} is not real or fake")
-            crops.append(crop)
+    for line, row in enumerate(rows, 2):
+        try:
+            crop = Crop(**{k: types[k](v) for k, v in row.items() if k in types})
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{path}, line {line}, is damaged: {error}") from None
+        if crop.label not in LABELS:
+            raise DatasetError(f"{path}, line {line}: label {crop.label!r} is not real or fake")
+        crops.append(crop)
     return crops
 
 
@@ -102,3 +109,16 @@ def read_split(folder: Path, split: str) -> list[Crop]:
             f"no {split} crops in {folder}: run 'unmask preprocess' and 'unmask split'"
         )
     return crops
+
+
+def without_stills(crops: list[Crop]) -> list[Crop]:
+    """The crops of moving pictures, where there are enough of both labels to measure anything.
+
+    Sharp portraits are easily told from videos whatever was done to either, so real stills among
+    fake videos make a detector look better than it is.
+    """
+    frames = Counter((crop.video, crop.label) for crop in crops)
+    moving = {key for key, count in frames.items() if count > 1}
+    if min(sum(label == wanted for _, label in moving) for wanted in LABELS) < ENOUGH_VIDEOS:
+        return crops
+    return [crop for crop in crops if (crop.video, crop.label) in moving]

@@ -81,6 +81,10 @@ def preprocess(
     margin: float = 1.3,
     balance: str = "real",
     augment: int = 0,
+    rotation: float = 15.0,
+    shift: float = 0.1,
+    zoom: float = 0.2,
+    mirror: bool = True,
     workers: int = 0,
     seed: int = 0,
 ) -> Summary:
@@ -99,7 +103,8 @@ def preprocess(
         "dataset": str(Path(manifest or dataset).resolve()), "every": every,
         "max_frames": max_frames, "detection_size": detection_size,
         "detection_score": detection_score, "min_face": min_face, "size": size,
-        "margin": margin, "augment": augment, "seed": seed,
+        "margin": margin, "augment": augment, "rotation": rotation, "shift": shift, "zoom": zoom,
+        "mirror": mirror, "seed": seed,
     }  # fmt: skip
     _claim(output, Plan(settings, {id: source.label for id, source in by_id.items()}))
 

@@ -66,7 +66,8 @@ def split(
     preprocessed, output = Path(preprocessed), Path(output)
     shares = parse_ratios(ratios)
     _check_output(output)
-    if records.read_plan(preprocessed) and not (preprocessed / INDEX_NAME).is_file():
+    plan, index = records.read_plan(preprocessed), preprocessed / INDEX_NAME
+    if plan and (not index.is_file() or plan.videos.keys() - records.finished_ids(preprocessed)):
         raise DatasetError(
             f"{preprocessed} is not finished: run the same 'unmask preprocess' again, it goes on "
             "where it stopped"

@@ -1,5 +1,6 @@
 """Forge the faces of a whole video: for samples, for tests, and to see what training sees."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,6 +15,8 @@ from unmask.video import Video, is_image
 
 _MARGIN = 1.3
 _SHEET_ROWS = 6
+_VIDEO_ENDS = (".mp4", ".mov", ".mkv")
+_SHEET_ENDS = (".jpg", ".png")
 
 
 def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, seed: int) -> str:
@@ -21,39 +24,67 @@ def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, se
 
     ``family`` is one of FAMILIES; ``cross_swap`` takes the face of the image or video ``donor``.
     The same random choices are made again in every frame, so that the fake does not flicker.
-    Returns a summary. Raises UsageError without a donor or when there is no face in it.
+    Sides of an odd length, which H.264 lacks here, are one pixel longer. Returns a summary. Raises
+    UsageError without a donor, when it or the video shows no face, or for a senseless ``output``.
     """
+    _check_output(output, _VIDEO_ENDS)
+    if output.exists() and output.samefile(video):
+        raise UsageError(f"{output} is the video to be forged: name another file to write")
     forger = _Forger(family, donor, seed)
-    forged = frames = 0
-    with Video(video) as source:
-        rate = round(source.info.fps or 25)
-        width, height = (side - side % 2 for side in (source.info.width, source.info.height))
-        with av.open(str(output), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for frame in source.sample(every=1):
-                image, faces = forger.forge(frame.image)
-                frames, forged = frames + 1, forged + faces
-                picture = np.ascontiguousarray(image[:height, :width])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
+    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    try:
+        forged, frames = _encode(video, partial, forger)
+        if not forged:
+            raise UsageError(f"no face was found in {video.name}: give a video that shows one")
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
     return f"forged {forged} faces in {frames} frames by {family}: {output}"
+
+
+def _encode(video: Path, output: Path, forger: "_Forger") -> tuple[int, int]:
+    """Write the forged copy; the number of forged faces and of frames."""
+    forged = frames = 0
+    with Video(video) as source, av.open(str(output), "w") as container:
+        rate = Fraction(source.info.fps or 25).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        width, height = source.info.width, source.info.height
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        for frame in source.sample(every=1):
+            image, faces = forger.forge(frame.image)
+            frames, forged = frames + 1, forged + faces
+            even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+    return forged, frames
+
+
+def _check_output(output: Path, ends: tuple[str, ...]) -> None:
+    """Raise UsageError for a file of a kind that is not written here, or in no folder."""
+    if output.suffix.lower() not in ends:
+        raise UsageError(f"cannot write {output}: name a file that ends in {' or '.join(ends)}")
+    if not output.parent.is_dir():
+        raise UsageError(f"cannot write {output}: there is no folder {output.parent}")
 
 
 def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     """Write a picture of what each family makes of up to six portraits in ``folder``.
 
     Rows are people; columns are the real crop and, for each family, a forged crop and its mask.
-    Returns a summary. Raises UsageError when the folder holds fewer than two faces.
+    Returns a summary. Raises UsageError when the folder holds fewer than two faces, or for a
+    senseless ``output``.
     """
+    _check_output(output, _SHEET_ENDS)
     detector, mesh, people = FaceDetector(), FaceMesh(), []
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
-        found = _largest_face(path, detector, mesh)
-        if found and len(people) < _SHEET_ROWS:
+        if found := _largest_face(path, detector, mesh):
             people.append(found)
+        if len(people) == _SHEET_ROWS:
+            break
     if len(people) < 2:
         raise UsageError(
-            f"a sheet needs portraits of two people or more: there are none in {folder}"
+            f"a sheet needs portraits of two people or more: {len(people)} found in {folder}"
         )
     rows = []
     for number, (crop, points) in enumerate(people):
@@ -65,7 +96,8 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
             row += [forged, np.repeat(np.uint8(mask * 255)[..., None], 3, 2)]
         rows.append(np.concatenate(row, 1))
     picture = cv2.resize(np.concatenate(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(output), picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 88))
+    _, data = cv2.imencode(output.suffix, picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 88))
+    output.write_bytes(data)  # unlike OpenCV's own writing it tells when it fails
     return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from unmask.data.augment import affine
+from unmask.data.augment import Alteration, affine
 from unmask.data.degrade import degrade
 from unmask.data.index import Crop
 from unmask.data.pseudo_fakes import synthesise
@@ -41,12 +41,14 @@ class Batches:
         batch: int = 16,
         seed: int = 0,
         pseudo_fakes: float = 0.0,
-        degraded: bool = False,
+        degraded: float = 0.0,
         train_crop: int = 0,
+        altered: Alteration = Alteration(),
     ):
         self.folder, self.size, self.batch, self.seed = folder, size, batch, seed
         self.crops = crops
         self.pseudo_fakes, self.degraded, self.train_crop = pseudo_fakes, degraded, train_crop
+        self.altered = altered
         self.paired = bool(pseudo_fakes or degraded)
         self.real = [c for c in crops if not c.is_fake]
         self.fake = [c for c in crops if c.is_fake]
@@ -86,7 +88,7 @@ class Batches:
         images, labels = [], []
         for number in np.arange(step * self.batch, (step + 1) * self.batch) % len(order):
             crop, image = self._readable(self.crops[order[number]], rng, self.crops)
-            images.append(affine(image, rng))
+            images.append(affine(image, rng, self.altered))
             labels.append(crop.is_fake)
         return self._pack(images, labels, rng)
 
@@ -99,7 +101,7 @@ class Batches:
             else:
                 real, fake, face_size = self._filmed_pair(rng)
             if self.degraded:
-                real, fake = degrade([real, fake], rng, face_size)
+                real, fake = degrade([real, fake], rng, face_size, self.degraded)
             images += [real, fake]
             labels += [0, 1]
         return self._pack(images, labels, rng)
@@ -109,9 +111,9 @@ class Batches:
         _, donor, donor_points = self._with_mesh(rng)
         fake, _ = synthesise(image, points, rng, (donor, donor_points))
         state = rng.bit_generator.state  # the same movement for both
-        real = affine(image, rng)
+        real = affine(image, rng, self.altered)
         rng.bit_generator.state = state
-        return real, affine(fake, rng), crop.face_size
+        return real, affine(fake, rng, self.altered), crop.face_size
 
     def _filmed_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
         fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
@@ -124,7 +126,11 @@ class Batches:
         real, real_image = self._readable(real, rng, self.real)
         # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
         sizes = [c.face_size or self.size for c in (real, fake)]
-        return affine(real_image, rng), affine(fake_image, rng), min(sizes)
+        return (
+            affine(real_image, rng, self.altered),
+            affine(fake_image, rng, self.altered),
+            min(sizes),
+        )
 
     def _with_mesh(self, rng: np.random.Generator) -> tuple[Crop, np.ndarray, np.ndarray]:
         for _ in range(_TRIES):

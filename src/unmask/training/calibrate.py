@@ -13,11 +13,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from unmask.classifier import Classifier
-from unmask.data.index import read_split
+from unmask.data.index import ENOUGH_VIDEOS, read_split, without_stills
 from unmask.errors import DatasetError
 from unmask.training.batches import read_crop
 
-_LEAST = 20  # real videos, and fakes, below which neither scale nor offset means anything
 _BATCH = 16
 
 
@@ -42,10 +41,10 @@ def fit_calibration(
     reals, which no scale can mend.
     """
     real, fake = logits[labels == 0], logits[labels == 1]
-    if min(len(real), len(fake)) < _LEAST:
+    if min(len(real), len(fake)) < ENOUGH_VIDEOS:
         raise DatasetError(
             f"{len(real)} real and {len(fake)} fake videos are too few to calibrate on: it takes "
-            f"{_LEAST} of each"
+            f"{ENOUGH_VIDEOS} of each"
         )
     regression = LogisticRegression(C=1e3, class_weight="balanced")
     scale = float(regression.fit(logits[:, None], labels).coef_[0, 0])
@@ -70,7 +69,7 @@ def calibrate(model: Path, split: Path, part: str = "val", false_positives: floa
     """
     classifier = Classifier(model)
     videos: dict[tuple[str, int], list[float]] = defaultdict(list)
-    crops = [c for c in read_split(split, part) if not c.augmented]
+    crops = without_stills([c for c in read_split(split, part) if not c.augmented])
     for start in range(0, len(crops), _BATCH):
         batch = [(c, read_crop(split / c.path, classifier.card.input_size))
                  for c in crops[start : start + _BATCH]]  # fmt: skip
@@ -79,9 +78,6 @@ def calibrate(model: Path, split: Path, part: str = "val", false_positives: floa
             logits = classifier.logits(np.stack([image for _, image in batch]))
             for (crop, _), logit in zip(batch, logits, strict=True):
                 videos[crop.video, crop.is_fake].append(float(logit))
-    moving = {key: seen for key, seen in videos.items() if len(seen) > 1}
-    if min(sum(key[1] == label for key in moving) for label in (0, 1)) >= _LEAST:
-        videos = moving
     labels = np.array([key[1] for key in videos])
     return fit_calibration(
         np.array([np.mean(seen) for seen in videos.values()]), labels, false_positives

@@ -206,8 +206,12 @@ def _judge_videos(
 
 
 def _judge_video(source: Source, analyzer: Analyzer, key: str) -> list[Score]:
-    report = analyzer.analyze(source.path)
+    """The rows of one video. A folder of frames, which 'detect' would take apart, is refused."""
     about = source.name, source.name, source.label, source.group, source.method, source.dataset
+    if source.path.is_dir():
+        reason = "a folder of frames, not a video: preprocess and split it and judge its crops"
+        return [Score("video", *about, None, None, None, "unreadable", reason, key)]
+    report = analyzer.analyze(source.path)
     faces = [face for person in report.tracks for face in person.frames]
     rows = [
         Score("frame", *about, face.index, face.second, face.probability_fake, "", key=key)

@@ -3,26 +3,27 @@
 import csv
 import hashlib
 import json
-import math
 import os
 import platform
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from unmask import __version__
-from unmask.data.index import Crop, read_split
-from unmask.errors import DatasetError, SettingError
+from unmask.data.augment import Alteration
+from unmask.data.index import Crop, read_split, without_stills
+from unmask.errors import DatasetError, ModelError, SettingError
 from unmask.settings import resolve
 from unmask.training import xception
 from unmask.training.batches import Batches, validation_set
+from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
+from unmask.training.schedule import has_stalled, is_best, learning_rate
 
 # isort: split
 import keras
@@ -30,9 +31,6 @@ import tensorflow as tf
 
 _CHECKPOINT_SECONDS = 600
 _LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
-_PLATEAU_FACTOR = 0.3
-_WARM_UP = 0.05  # share of all steps, for the cosine schedule
-_WEIGHT_DECAY = 1e-4  # for AdamW
 _VALIDATION_BATCH = 32
 _FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
 
@@ -49,7 +47,6 @@ class Fitted:
         chosen = ", ".join(
             f"{key.replace('val_', '')} {self.best[key]:.3f}"
             for key in ("val_loss", "val_accuracy", "val_auc")
-            if self.best.get(key) is not None
         )
         return (
             f"trained {len(self.history)} epochs; kept epoch {self.best['epoch']} "
@@ -98,10 +95,10 @@ class _Run:
         self.batches = Batches(
             split, train, size=settings.size, batch=settings.batch, seed=settings.seed,
             pseudo_fakes=settings.pseudo_fakes, degraded=settings.degrade,
-            train_crop=settings.train_crop,
+            train_crop=settings.train_crop, altered=Alteration.of(settings),
         )  # fmt: skip
         self.val_crops, self.val_images = validation_set(
-            split, val, settings.size, settings.seed, bool(settings.pseudo_fakes)
+            split, without_stills(val), settings.size, settings.seed, bool(settings.pseudo_fakes)
         )
         if len({crop.is_fake for crop in self.val_crops}) < 2:
             raise DatasetError(
@@ -123,7 +120,7 @@ class _Run:
         accumulate = s.accumulate if s.accumulate > 1 else None
         if s.optimizer == "adamw":
             optimizer = keras.optimizers.AdamW(
-                s.learning_rate, weight_decay=_WEIGHT_DECAY, gradient_accumulation_steps=accumulate
+                s.learning_rate, weight_decay=s.weight_decay, gradient_accumulation_steps=accumulate
             )
         else:
             optimizer = keras.optimizers.Adam(
@@ -150,8 +147,10 @@ class _Run:
             MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f} img/s"),
             TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, refresh_per_second=2) as progress, _StopSignals() as self.stop:
-            while self.epoch < self.settings.epochs and not self._stalled(self.settings.patience):
+        with Progress(*columns, refresh_per_second=2) as progress, StopSignals() as self.stop:
+            while self.epoch < self.settings.epochs and not has_stalled(
+                self.history, self.settings.patience
+            ):
                 self._train_epoch(progress)
 
     def _train_epoch(self, progress) -> None:
@@ -187,7 +186,7 @@ class _Run:
             "seconds": time.monotonic() - started,
         }
         self.history.append(row)
-        if self._is_best():
+        if is_best(self.history, s.select):
             self.best_epoch = self.epoch
             with _weights_swapped(self.model, self.average):
                 xception.save(self.model, self.best_path, s.size)
@@ -196,11 +195,11 @@ class _Run:
         self._write_logs()
         progress.print(
             f"epoch {row['epoch']}: "
-            + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if v is not None and k != "epoch")
+            + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
         )
         progress.remove_task(task)
 
-    def _validate(self) -> dict[str, float | None]:
+    def _validate(self) -> dict[str, float]:
         """Loss and accuracy over validation crops, AUC over their videos (mean of logits)."""
         with _weights_swapped(self.model, self.average):
             fake = np.concatenate([
@@ -209,6 +208,8 @@ class _Run:
                 )[:, 0]
                 for i in range(0, len(self.val_images), _VALIDATION_BATCH)
             ])  # fmt: skip
+        if not np.isfinite(fake).all():
+            raise ModelError("training ran away to no number: try a lower --learning-rate")
         labels = np.array([crop.is_fake for crop in self.val_crops])
         fake = np.clip(fake, 1e-7, 1 - 1e-7)
         videos: dict[tuple[str, int], list[float]] = {}
@@ -222,30 +223,9 @@ class _Run:
             ),
         }
 
-    def _is_best(self) -> bool:
-        key = "val_auc" if self.settings.select == "auc" else "val_accuracy"
-        scores = [row[key] if row[key] is not None else -1 for row in self.history]
-        return len(scores) == 1 or scores[-1] > max(scores[:-1])
-
-    def _stalled(self, epochs: int) -> bool:
-        """Whether validation loss has not improved for so many epochs (0: never)."""
-        losses = [row["val_loss"] for row in self.history]
-        return bool(epochs) and len(losses) - 1 - int(np.argmin(losses or [0])) >= epochs
-
     def _learning_rate(self) -> float:
-        s = self.settings
-        if s.schedule == "cosine":
-            done = (self.epoch * self.steps + self.step + 1) / (s.epochs * self.steps)
-            if done < _WARM_UP:
-                return s.learning_rate * done / _WARM_UP
-            return s.learning_rate * (1 + math.cos(math.pi * min(1, done))) / 2
-        rate, best, since = s.learning_rate, math.inf, 0
-        for row in self.history:
-            since = 0 if row["val_loss"] < best else since + 1
-            best = min(best, row["val_loss"])
-            if since and since % max(1, s.patience // 2) == 0:
-                rate *= _PLATEAU_FACTOR
-        return rate
+        done = (self.epoch * self.steps + self.step + 1) / (self.settings.epochs * self.steps)
+        return learning_rate(self.settings, self.history, done)
 
     def _update_average(self) -> None:
         if self.average is None:
@@ -273,8 +253,15 @@ class _Run:
         os.replace(partial, self._checkpoint_path)
 
     def _restore(self) -> None:
-        with np.load(self._checkpoint_path, allow_pickle=False) as saved:
+        try:
+            saved = np.load(self._checkpoint_path, allow_pickle=False)
             state = json.loads(str(saved["state"]))
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ModelError(
+                f"{self._checkpoint_path} is damaged ({error}): train into another folder, from "
+                "the best epoch so far if you like, with --init"
+            ) from None
+        with saved:
             now = vars(self.settings)
             changed = [
                 key for key, value in state["settings"].items()
@@ -303,7 +290,7 @@ class _Run:
         row = self.history[-1]
         with writer.as_default(step=row["epoch"]):
             for key, value in row.items():
-                if key != "epoch" and value is not None:
+                if key != "epoch":
                     tf.summary.scalar(key, value)
         writer.close()
         learning_curve(self.history, self.output / "learning_curve.png")
@@ -323,26 +310,6 @@ class _Run:
             "devices": [d.device_type for d in tf.config.list_physical_devices()],
         }
         (self.output / "run.json").write_text(json.dumps(card, indent=2) + "\n")
-
-
-class _StopSignals:
-    """Within the block, Ctrl-C and a polite kill ask to stop after the step that is running."""
-
-    asked = False
-
-    def __enter__(self):
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, *_):
-        self.asked = True
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 class _weights_swapped:

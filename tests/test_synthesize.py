@@ -1,0 +1,66 @@
+"""Forging a whole video, and what is refused before anything is lost."""
+
+import cv2
+import numpy as np
+import pytest
+from clips import write_video
+
+from unmask.data.synthesize import sheet, synthesize
+from unmask.errors import UsageError
+from unmask.video import Video
+
+
+def pictures(path) -> np.ndarray:
+    with Video(path) as video:
+        return np.stack([frame.image for frame in video.sample(every=1)]).astype(int)
+
+
+def test_only_the_face_is_forged_and_no_frame_is_lost(tmp_path, real_frames):
+    odd = [frame[:287, :359] for frame in real_frames[:4]]
+    source = write_video(tmp_path / "real.mkv", odd, "ffv1", "bgr0")
+    fake = tmp_path / "fake.mp4"
+    summary = synthesize(source, fake, family="decoder_look", donor=None, seed=1)
+    assert summary == f"forged 4 faces in 4 frames by decoder_look: {fake}"
+    forged = pictures(fake)
+    assert forged.shape == (4, 288, 360, 3)
+    change = np.abs(forged[:, :287, :359] - np.stack(odd)).mean((0, 3))
+    assert change[80:230, 120:220].mean() > 3 * change[:, 260:].mean()  # the face and a wall
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fake.mp4", "real.mkv"]
+
+
+@pytest.fixture
+def wall(tmp_path):
+    return write_video(tmp_path / "wall.mov", [np.full((1, 1, 3), 90, np.uint8)], "png", "rgb24")
+
+
+def test_without_a_face_nothing_is_written(tmp_path, wall, real_clip, samples):
+    fake = tmp_path / "fake.mp4"
+    fake.write_bytes(b"an earlier one")
+    with pytest.raises(UsageError, match=r"no face was found in wall\.mov"):
+        synthesize(wall, fake, family="self_blend", donor=None, seed=0)
+    for donor, why in ((wall, "none in wall"), (None, "--donor")):
+        with pytest.raises(UsageError, match=why):
+            synthesize(real_clip, fake, family="cross_swap", donor=donor, seed=0)
+    assert fake.read_bytes() == b"an earlier one"
+    with pytest.raises(UsageError, match="0 found"):
+        sheet(tmp_path, tmp_path / "sheet.jpg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fake.mp4", "wall.mov"]
+
+
+def test_an_output_that_makes_no_sense_is_refused_and_the_source_kept(tmp_path, wall, samples):
+    before = wall.read_bytes()
+    for output, why in (
+        (wall, "is the video to be forged"),
+        (tmp_path / "fake.gif", r"ends in \.mp4"),
+        (tmp_path / "none" / "fake.mp4", "no folder"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            synthesize(wall, output, family="self_blend", donor=None, seed=0)
+    with pytest.raises(UsageError, match=r"ends in \.jpg"):
+        sheet(samples / "people", tmp_path / "sheet.mp4")
+    assert wall.read_bytes() == before
+
+
+def test_a_sheet_shows_every_family_of_six_people(tmp_path, samples):
+    sheet(samples / "people", tmp_path / "sheet.png", seed=4)
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (6 * 128, (1 + 4 * 2) * 128, 3)

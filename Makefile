@@ -34,7 +34,6 @@ INIT ?= imagenet
 RUN := runs/shipped-$(DATA)
 RECIPE := --trainable-layers all --batch 24 --train-crop 192 --steps-per-epoch 120 \
   --optimizer adamw --schedule cosine --label-smoothing 0.05 --patience 0 --select auc
-PSEUDO := $(if $(filter open,$(DATA)),1,0.5)
 
 train-shipped-model: $(VENV)/test.stamp
 	mkdir -p $(RUN)
@@ -44,10 +43,12 @@ train-shipped-model: $(VENV)/test.stamp
 	  --every 10 --max-frames 40 --balance none
 	$(BIN)/unmask split $(RUN)/preprocessed $(RUN)/split --ratios 85/15/0 --min-blur 4
 	$(BIN)/unmask train $(RUN)/split $(RUN)/harsh --resume --init $(INIT) $(RECIPE) \
-	  --epochs 6 --learning-rate 2e-4 --average 0.99 --degrade 1 --pseudo-fakes $(PSEUDO)
+	  --epochs 6 --learning-rate 2e-4 --average 0.99 --degrade 1 --pseudo-fakes \
+	  $(if $(filter open,$(DATA)),1,0.5)
 	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume \
 	  --init $(RUN)/harsh/xception_best.h5 $(RECIPE) \
-	  --epochs 4 --learning-rate 1.5e-4 --average 0.98 --degrade 0.4 --pseudo-fakes $(PSEUDO)
+	  --epochs 3 --learning-rate 1.5e-4 --average 0.98 --degrade 0.4 --pseudo-fakes \
+	  $(if $(filter open,$(DATA)),1,0.4)
 	$(BIN)/unmask export $(RUN)/model/xception_best.h5 $(RUN)/exported \
 	  --crops $(RUN)/split/val $(if $(filter open,$(DATA)),,--calibrate $(RUN)/split)
 

@@ -163,7 +163,11 @@ def monitor(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     "unmask export runs/latest/xception_best.h5 exported",
     _path("model", "the trained model", "runs/latest/xception_best.h5"),
     _path("output", "where the exported model goes", "exported"),
-    _path("--crops", "folder of face crops to check on (default: made-up pictures)"),
+    _path(
+        "--crops",
+        "folder of face crops to check on (default: preprocessed_split, if there is one, "
+        "else made-up pictures)",
+    ),
     _path(
         "--calibrate", "fit the probabilities on this split's validation videos", metavar="SPLIT"
     ),
@@ -172,7 +176,9 @@ def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``.onnx``, ``.xml``, ``.bin`` and ``.json`` and check that they agree with the h5."""
     from unmask.training.export import export
 
-    print(export(args.model, args.output, args.crops, args.calibrate, **vars(settings)))
+    usual = Path("preprocessed_split")
+    crops = args.crops or (usual if usual.is_dir() else None)
+    print(export(args.model, args.output, crops, args.calibrate, **vars(settings)))
     return 0
 
 

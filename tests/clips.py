@@ -8,8 +8,16 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 
 TICK = Fraction(1, 1000)
+# For a child process, Linux only. Not getrusage: what that says, a child inherits from its parent.
+PEAK_BYTES = """
+def peak_bytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+"""
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
 
 def write_video(

@@ -90,6 +90,7 @@ class _Run:
             raise SettingError(
                 f"{output} holds an earlier run: go on with it by --resume, or name another folder"
             )
+        keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
         self.batches = Batches(

@@ -158,8 +158,8 @@ def test_memory_does_not_grow_with_the_length(real_frames, tmp_path):
         judged, peak = map(int, done.stdout.split())
         assert judged == count
         figures[count] = peak
-    # 70 frames more of 2.8 MB each would be 196 MB if they were kept.
-    assert figures[120] - figures[50] < 40e6
+    # 70 frames more of 2.8 MB each would be 196 MB if they were kept; allocators vary by 40 MB.
+    assert figures[120] - figures[50] < 100e6
 
 
 def test_importing_is_light():

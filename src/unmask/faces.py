@@ -129,6 +129,15 @@ def _decode(
     return boxes, scores, landmarks
 
 
+def crop_square(
+    box: tuple[float, float, float, float], margin: float = 1.3
+) -> tuple[int, int, int]:
+    """Where ``crop_face`` cuts: left, top and side in pixels; it may reach outside the image."""
+    x1, y1, x2, y2 = box
+    side = max(1, round(margin * max(x2 - x1, y2 - y1)))
+    return round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side
+
+
 def crop_face(
     image: np.ndarray,
     box: tuple[float, float, float, float],
@@ -140,9 +149,7 @@ def crop_face(
     ``image`` (height, width, 3) or (height, width); the square is never stretched, what lies
     outside the image repeats its edge, and shrinking averages over areas.
     """
-    x1, y1, x2, y2 = box
-    side = max(1, round(margin * max(x2 - x1, y2 - y1)))
-    left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
+    left, top, side = crop_square(box, margin)
     height, width = image.shape[:2]
     # At least one row and column of the image, however far outside the box lies.
     inner_top, inner_bottom = np.clip((top, top + side), (0, 1), (height - 1, height))

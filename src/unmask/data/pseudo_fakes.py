@@ -268,8 +268,12 @@ def _blend(
     inner: np.ndarray, outer: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> Forged:
     mask = mask * rng.choice((0.4, 0.6, 0.8, 1.0, 1.0, 1.0))
+    return _mix(inner, outer, mask), mask
+
+
+def _mix(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarray:
     weight = mask[..., None]
-    return np.round(inner * weight + outer * (1 - weight)).astype(np.uint8), mask
+    return np.round(inner * weight + outer * (1 - weight)).astype(np.uint8)
 
 
 def _poisson(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -278,7 +282,6 @@ def _poisson(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarr
     solid[[0, 1, -2, -1]] = solid[:, [0, 1, -2, -1]] = 0
     x, y, width, height = cv2.boundingRect(solid)
     if width < 8 or height < 8:
-        weight = mask[..., None]
-        return np.round(inner * weight + outer * (1 - weight)).astype(np.uint8)
+        return _mix(inner, outer, mask)
     middle = (x + width // 2, y + height // 2)
     return cv2.seamlessClone(inner, outer, solid, middle, cv2.NORMAL_CLONE)

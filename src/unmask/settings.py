@@ -4,6 +4,7 @@ A value is looked for on the command line (``--max-frames 32``), then in the env
 (``UNMASK_MAX_FRAMES=32``), then in this table.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,34 @@ class Setting:
             most = "any" if self.high is None else self.high
             raise SettingError(f"{self.option} must be between {least} and {most}, not {value}")
         return value
+
+
+FAMILY_SHARES = {
+    "self_blend": 0.3, "decoder_look": 0.25, "cross_swap": 0.15, "mouth_edit": 0.15,
+    "resynthesis": 0.15,
+}  # fmt: skip
+"""The families of synthesised fakes and how often each is taken."""
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """``self_blend=2,mouth_edit=1`` -> shares that add up to 1; families left out get none.
+
+    Raises SettingError for an unknown family or shares that make no sense.
+    """
+    shares = {}
+    for part in text.split(","):
+        family, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            shares[family] = float(number)
+        except ValueError:
+            shares[family] = math.nan
+        if family not in FAMILY_SHARES or not 0 <= shares[family] < math.inf:
+            raise SettingError(
+                f"--families takes FAMILY=SHARE,... of {', '.join(FAMILY_SHARES)}, not {part!r}"
+            )
+    if not any(shares.values()):
+        raise SettingError("--families gives every family a share of 0: give one some")
+    return {family: share / sum(shares.values()) for family, share in shares.items()}
 
 
 _ANALYSIS = ("detect", "evaluate")
@@ -152,6 +181,14 @@ SETTINGS: tuple[Setting, ...] = (
         _ANALYSIS,
         low=1,
         unit="frames",
+    ),
+    Setting(
+        "robustness",
+        False,
+        "with --videos: judge every video again after compression, halving and blur, and report "
+        "how the verdicts hold",
+        ("evaluate",),
+        type=bool,
     ),
     # What the machine gives.
     Setting("threads", 0, "processor threads (0: all)", _ANALYSIS, low=0, high=256),
@@ -379,10 +416,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "select",
         "accuracy",
-        "which epoch is kept: best validation accuracy, or video-level AUC",
+        "which epoch is kept: best validation accuracy, best video-level AUC, or the last",
         ("train",),
         type=str,
-        choices=("accuracy", "auc"),
+        choices=("accuracy", "auc", "last"),
     ),
     Setting(
         "mixed_precision",
@@ -402,6 +439,13 @@ SETTINGS: tuple[Setting, ...] = (
         low=0,
         high=1,
         bare=1.0,
+    ),
+    Setting(
+        "families",
+        ",".join(f"{family}={share:g}" for family, share in FAMILY_SHARES.items()),
+        "the families of synthesised fakes and how often each is taken",
+        ("train",),
+        type=str,
     ),
     Setting(
         "degrade",
@@ -441,7 +485,7 @@ SETTINGS: tuple[Setting, ...] = (
         "how faces are forged",
         ("synthesize",),
         type=str,
-        choices=("self_blend", "decoder_look", "cross_swap", "mouth_edit"),
+        choices=tuple(FAMILY_SHARES),
     ),
     # Watching.
     Setting(

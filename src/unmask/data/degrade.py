@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 _CLIP_FRAMES = 4
-_MACROBLOCK = 16  # other sides make libx264 give equal pictures unequal results, now and then
+# Encoders are given sides that are multiples of this. With others, libx264 gives equal pictures
+# unequal results now and then, and libx265 corrupts the process's memory.
+_BLOCK = 64
 
 
 def degrade(
@@ -31,7 +33,7 @@ def degrade(
     side = native = float(np.clip(face_size * margin, 48, size))
     if rng.random() < 0.6 * strength:
         side = np.exp(rng.uniform(np.log(native * (1 - 0.55 * strength)), np.log(native)))
-    side = max(48, int(side) // _MACROBLOCK * _MACROBLOCK)
+    side = max(48, int(side))
     crops = [cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA) for c in crops]
     if rng.random() < 0.6 * strength:
         crops = _recolour(crops, rng, strength)
@@ -74,28 +76,30 @@ def jpeg(crop: np.ndarray, quality: int) -> np.ndarray:
 def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int) -> np.ndarray:
     """Frame ``keep`` of a clip of the crop moving by ``motion`` pixels a frame, encoded at ``crf``.
 
-    The sides must be even. ``codec`` is an FFmpeg encoder: ``libx264`` or ``libx265``.
+    ``codec`` is an FFmpeg encoder: ``libx264`` or ``libx265``.
     """
     height, width = crop.shape[:2]
+    whole = cv2.copyMakeBorder(crop, 0, -height % _BLOCK, 0, -width % _BLOCK, cv2.BORDER_REPLICATE)
     buffer = io.BytesIO()
     options = {"crf": str(crf), "preset": "veryfast"}
     if codec == "libx265":
         options = {"crf": str(crf), "preset": "ultrafast", "x265-params": "log-level=none"}
     with av.open(buffer, "w", format="matroska") as container:
         stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.height, stream.width = whole.shape[:2]
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for number in range(_CLIP_FRAMES):
             # The kept frame shows the crop unmoved, so that no pixel is interpolated twice.
             x, y = np.round(motion * (number - keep)).astype(int)
-            moved = np.roll(crop, (y, x), (0, 1))
+            moved = np.roll(whole, (y, x), (0, 1))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
     with av.open(buffer) as container:
         for number, frame in enumerate(container.decode(video=0)):
             if number == keep:
-                return frame.to_ndarray(format="rgb24")
+                return frame.to_ndarray(format="rgb24")[:height, :width]
     return crop
 
 

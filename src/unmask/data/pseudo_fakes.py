@@ -1,116 +1,108 @@
 """Synthesise fakes from real face crops, so that a detector learns the traces of forging.
 
-Each family is one function of a crop, its mesh points and a random generator. It returns the
-forged crop and the mask of what was changed: ``uint8`` (n, n, 3) RGB and ``float32`` (n, n) in
-[0, 1]. The families follow Self-Blended Images (Shiohara and Yamasaki, CVPR 2022, arXiv
-2204.08376) and Face X-ray (Li et al., CVPR 2020, arXiv 1912.13458).
+Each family is one function of the portrait to forge, another person's portrait (which only
+``cross_swap`` looks at) and a random generator. It returns the forged crop and the mask of what
+was changed: ``uint8`` (n, n, 3) RGB and ``float32`` (n, n) in [0, 1]. The families follow
+Self-Blended Images (Shiohara and Yamasaki, CVPR 2022, arXiv 2204.08376) and Face X-ray (Li et
+al., CVPR 2020, arXiv 1912.13458); the painters' reconstructions follow the idea of Rajan et al.
+(Aligned Datasets, ICLR 2025, arXiv 2410.11835): a fake that differs from its real by nothing but
+having gone through a decoder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 from scipy.spatial import Delaunay, QhullError
 
 from unmask import mesh
+from unmask.data.painters import PAINTERS, Painters
+from unmask.settings import FAMILY_SHARES
 
 Forged = tuple[np.ndarray, np.ndarray]
 
 
-def self_blend(crop: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Forged:
+@dataclass(frozen=True)
+class Portrait:
+    """A square face crop, RGB ``uint8`` (n, n, 3), and its mesh points, (468, 2) pixels x, y."""
+
+    crop: np.ndarray
+    points: np.ndarray
+
+
+def self_blend(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
     """Blend a slightly moved and recoloured copy of the face over the face itself."""
+    crop = face.crop
     inner, outer = crop, crop
     if rng.random() < 0.5:
         inner = _restyle(inner, rng)
     else:
         outer = _restyle(outer, rng)
     inner = _nudge(inner, rng)
-    return _blend(inner, outer, _mask(points, crop.shape[0], rng), rng)
+    return _blend(inner, outer, _mask(face.points, crop.shape[0], rng), rng)
 
 
-def decoder_look(crop: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Forged:
-    """Paint the face as a swap network does: low resolution, smooth, a little off in shape."""
-    size = crop.shape[0]
-    drawn = _reshape_face(crop, points, rng, strength=rng.uniform(0.005, 0.025))
-    side = int(size * rng.uniform(0.22, 0.75))
-    drawn = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.5:
-        drawn = cv2.bilateralFilter(drawn, 5, rng.uniform(10, 40), 3)
-    up = (cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
-    drawn = cv2.resize(
-        drawn, (size, size), interpolation=up[rng.choice(4, p=(0.4, 0.35, 0.2, 0.05))]
-    )
-    if rng.random() < 0.5:
-        drawn = _sharpen(drawn, rng.uniform(0.3, 2.0))
-    drawn = _recolour(drawn, rng, 0.5)
-    return _blend(drawn, crop, _mask(points, size, rng, ("face", "inner", "lower")), rng)
+def decoder_look(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
+    """Paint the face as a swap network does: smooth, a little off in shape, blended back."""
+    size = face.crop.shape[0]
+    drawn = _reshape_face(face, rng, strength=rng.uniform(0.003, 0.015))
+    drawn = _recolour(_decode(drawn, rng), rng, 0.5)
+    return _blend(drawn, face.crop, _mask(face.points, size, rng, ("face", "inner", "lower")), rng)
 
 
-def cross_swap(
-    crop: np.ndarray,
-    points: np.ndarray,
-    rng: np.random.Generator,
-    donor: np.ndarray,
-    donor_points: np.ndarray,
-) -> Forged:
+def cross_swap(face: Portrait, donor: Portrait, rng: np.random.Generator) -> Forged:
     """Warp another person's face onto this one, match its colours and blend it in."""
-    size = crop.shape[0]
-    warped = warp_face(donor, donor_points, points, size)
-    mask = _mask(points, size, rng, ("face", "inner"))
-    warped = _match_colours(warped, crop, mask, rng.uniform(0.6, 1.0))
+    size = face.crop.shape[0]
+    warped = warp_face(donor.crop, donor.points, face.points, size)
+    mask = _mask(face.points, size, rng, ("face", "inner"))
+    warped = _match_colours(warped, face.crop, mask, rng.uniform(0.6, 1.0))
     if rng.random() < 0.5:
-        side = int(size * rng.uniform(0.35, 0.9))
-        warped = cv2.resize(cv2.resize(warped, (side, side), interpolation=cv2.INTER_AREA),
-                            (size, size), interpolation=cv2.INTER_CUBIC)  # fmt: skip
+        warped = _decode(warped, rng)
     if rng.random() < 0.25:
-        return _poisson(warped, crop, mask), mask
-    return _blend(warped, crop, mask, rng)
+        return _poisson(warped, face.crop, mask), mask
+    return _blend(warped, face.crop, mask, rng)
 
 
-def mouth_edit(crop: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Forged:
+def mouth_edit(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
     """Redraw the mouth as lip syncing does: another opening, softer, blended into the face."""
-    size = crop.shape[0]
-    target = points.copy()
-    lips = points[list(mesh.LIPS)]
-    centre, height = lips.mean(0), np.ptp(points[:, 1])
-    width = np.ptp(lips[:, 0]) + 1
-    near = np.exp(-((np.linalg.norm(points - centre, axis=1) / width) ** 2) * 2)
-    below = points[:, 1] > centre[1]
-    target[:, 1] += near * np.where(below, 1, -0.3) * height * rng.uniform(-0.03, 0.05)
-    target[:, 0] += near * (points[:, 0] - centre[0]) * rng.uniform(-0.12, 0.12)
-    drawn = warp_face(crop, points, target, size)
-    side = int(size * rng.uniform(0.25, 0.7))
-    drawn = cv2.resize(cv2.resize(drawn, (side, side), interpolation=cv2.INTER_AREA),
-                       (size, size), interpolation=cv2.INTER_CUBIC)  # fmt: skip
-    if rng.random() < 0.4:
-        drawn = _sharpen(drawn, rng.uniform(0.3, 1.5))
-    drawn = _recolour(drawn, rng, 0.3)
-    return _blend(drawn, crop, _mask(points, size, rng, ("lower", "mouth")), rng)
+    size = face.crop.shape[0]
+    drawn = warp_face(face.crop, face.points, _other_mouth(face.points, rng), size)
+    drawn = _recolour(_decode(drawn, rng), rng, 0.3)
+    return _blend(drawn, face.crop, _mask(face.points, size, rng, ("lower", "mouth")), rng)
 
 
-FAMILIES: dict[str, Callable[..., Forged]] = {
+def resynthesis(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
+    """Paint the whole picture anew, expression changed, as generators of talking heads do.
+
+    It is made about as sharp as it was, so that softness alone gives nothing away.
+    """
+    drawn, size = face.crop, face.crop.shape[0]
+    if rng.random() < 0.6:
+        drawn = warp_face(drawn, face.points, _other_mouth(face.points, rng), size)
+    drawn = _paint(drawn, rng, sides=(160, 192, 256))
+    return _match_sharpness(drawn, face.crop), np.ones((size, size), np.float32)
+
+
+FAMILIES: dict[str, Callable[[Portrait, Portrait, np.random.Generator], Forged]] = {
     "self_blend": self_blend,
     "decoder_look": decoder_look,
     "cross_swap": cross_swap,
     "mouth_edit": mouth_edit,
+    "resynthesis": resynthesis,
 }
-SHARES = {"self_blend": 0.35, "decoder_look": 0.25, "cross_swap": 0.2, "mouth_edit": 0.2}
-"""How often ``synthesise`` takes each family."""
 
 
 def synthesise(
-    crop: np.ndarray,
-    points: np.ndarray,
+    face: Portrait,
+    donor: Portrait,
     rng: np.random.Generator,
-    donor: tuple[np.ndarray, np.ndarray] | None = None,
+    shares: Mapping[str, float] = FAMILY_SHARES,
 ) -> Forged:
-    """A fake of a random family; without a ``donor`` (crop, points) no cross-identity swap."""
-    names = [name for name in FAMILIES if donor is not None or name != "cross_swap"]
-    shares = np.array([SHARES[name] for name in names])
-    name = names[rng.choice(len(names), p=shares / shares.sum())]
-    if name == "cross_swap":
-        return cross_swap(crop, points, rng, *donor)
-    return FAMILIES[name](crop, points, rng)
+    """A fake of a random family; ``shares`` says how often each is taken, and adds up to 1."""
+    family = rng.choice(list(shares), p=list(shares.values()))
+    return FAMILIES[family](face, donor, rng)
 
 
 def warp_face(image: np.ndarray, source: np.ndarray, target: np.ndarray, size: int) -> np.ndarray:
@@ -178,8 +170,8 @@ def _mask(
     blur = 2 * int(size * rng.uniform(0.005, 0.06)) + 1
     soft = cv2.GaussianBlur(mask, (blur, blur), 0)
     if rng.random() < 0.5:  # pull the soft edge inside the hull, as swap tools do
-        soft = np.clip(soft * 2 - 1, 0, 1)
-    return soft
+        soft = soft * 2 - 1
+    return np.clip(soft, 0, 1)
 
 
 def _elastic(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -204,11 +196,58 @@ def _nudge(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _elastic(moved, rng, size * rng.uniform(0, 0.01))
 
 
-def _reshape_face(
-    crop: np.ndarray, points: np.ndarray, rng: np.random.Generator, strength: float
+def _decode(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The picture as it leaves a generator's decoder: a painter's, or merely low in resolution."""
+    if rng.random() < 0.6:
+        drawn = _paint(image, rng)
+    else:
+        size = image.shape[0]
+        side = int(size * rng.uniform(0.22, 0.75))
+        drawn = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.5:
+            drawn = cv2.bilateralFilter(drawn, 5, rng.uniform(10, 40), 3)
+        up = (cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
+        how = up[rng.choice(4, p=(0.4, 0.35, 0.2, 0.05))]
+        drawn = cv2.resize(drawn, (size, size), interpolation=how)
+    return _sharpen(drawn, rng.uniform(0.3, 2.0)) if rng.random() < 0.5 else drawn
+
+
+def _paint(
+    image: np.ndarray, rng: np.random.Generator, sides: tuple[int, ...] = (96, 128, 160, 192, 256)
 ) -> np.ndarray:
+    """What one of the painters makes of the picture, at a resolution that generators have."""
+    side = int(rng.choice(sides))
+    return _painters().paint(image, side, PAINTERS[rng.integers(len(PAINTERS))])
+
+
+@cache
+def _painters() -> Painters:
+    return Painters(threads=1)
+
+
+def _other_mouth(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mesh points with the mouth opened, closed, widened or narrowed, and the chin with it."""
+    target = points.copy()
+    lips = points[list(mesh.LIPS)]
+    centre, height = lips.mean(0), np.ptp(points[:, 1])
+    width = np.ptp(lips[:, 0]) + 1
+    near = np.exp(-((np.linalg.norm(points - centre, axis=1) / width) ** 2) * 2)
+    below = points[:, 1] > centre[1]
+    target[:, 1] += near * np.where(below, 1, -0.3) * height * rng.uniform(-0.03, 0.05)
+    target[:, 0] += near * (points[:, 0] - centre[0]) * rng.uniform(-0.12, 0.12)
+    return target
+
+
+def _match_sharpness(image: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Sharpen (never beyond 1.5 times) until the finest detail is as strong as in ``goal``."""
+    detail, wanted = (i - cv2.GaussianBlur(i, (0, 0), 1.2) for i in np.float32([image, goal]))
+    amount = np.clip(wanted.std() / (detail.std() + 1e-3) - 1, 0, 1.5)
+    return np.clip(image + amount * detail, 0, 255).round().astype(np.uint8)
+
+
+def _reshape_face(face: Portrait, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Change the face's proportions: a smooth push of up to ``strength`` x size, by the mesh."""
-    size = crop.shape[0]
+    crop, points, size = face.crop, face.points, face.crop.shape[0]
     coarse = rng.normal(0, strength * size, (6, 6, 2)).astype(np.float32)
     push = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     at = np.clip(points.astype(int), 0, size - 1)

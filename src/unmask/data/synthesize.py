@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 
-from unmask.data.pseudo_fakes import FAMILIES
+from unmask.data.pseudo_fakes import FAMILIES, Portrait
 from unmask.errors import UsageError
 from unmask.faces import FaceDetector, crop_face, crop_square
 from unmask.mesh import FaceMesh
@@ -86,31 +86,31 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
             f"a sheet needs portraits of two people or more: {len(people)} found in {folder}"
         )
     rows = []
-    for number, (crop, points) in enumerate(people):
-        row = [crop]
-        for family, forge in FAMILIES.items():
+    for number, face in enumerate(people):
+        row = [face.crop]
+        for forge in FAMILIES.values():
             rng = np.random.default_rng((seed, number))
-            donor = people[(number + 1) % len(people)] if family == "cross_swap" else ()
-            forged, mask = forge(crop, points, rng, *donor)
+            forged, mask = forge(face, people[(number + 1) % len(people)], rng)
             row += [forged, np.repeat(np.uint8(mask * 255)[..., None], 3, 2)]
         rows.append(np.concatenate(row, 1))
     picture = cv2.resize(np.concatenate(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(output.suffix, picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 88))
+    quality = (cv2.IMWRITE_JPEG_QUALITY, 88) if output.suffix.lower() == ".jpg" else ()
+    _, data = cv2.imencode(output.suffix, picture[:, :, ::-1], quality)
     output.write_bytes(data)  # unlike OpenCV's own writing it tells when it fails
     return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}"
 
 
 def _largest_face(
     path: Path, detector: FaceDetector, mesh: FaceMesh
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Crop and mesh points of the largest face in a picture's or video's first frame."""
+) -> Portrait | None:
+    """The largest face in a picture's or video's first frame."""
     with Video(path) as source:
         image = next(source.sample()).image
     for face in sorted(detector.detect(image), key=lambda face: -face.side):
         crop = crop_face(image, face.box)
         points = mesh.points(crop)
         if points is not None:
-            return crop, points
+            return Portrait(crop, points)
     return None
 
 
@@ -133,8 +133,8 @@ class _Forger:
             if points is None:
                 continue
             rng = np.random.default_rng(self.seed)
-            extra = self._donor if self.family == "cross_swap" else ()
-            forged, mask = FAMILIES[self.family](crop, points, rng, *extra)
+            face = Portrait(crop, points)
+            forged, mask = FAMILIES[self.family](face, self._donor or face, rng)
             _paste(image, forged, mask, left, top)
             count += 1
         return image, count

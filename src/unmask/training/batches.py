@@ -1,7 +1,7 @@
 """Batches of crops for training and validation, made on the fly by background threads."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 from unmask.data.augment import Alteration, affine
 from unmask.data.degrade import degrade
 from unmask.data.index import Crop
-from unmask.data.pseudo_fakes import synthesise
+from unmask.data.pseudo_fakes import Portrait, synthesise
 from unmask.errors import DatasetError
 from unmask.mesh import FaceMesh
+from unmask.settings import FAMILY_SHARES
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Crops (n, side, side, 3) float32 in [0, 1] and labels (n, 1) float32, 1 = fake."""
@@ -29,7 +30,8 @@ class Batches:
     Plain batches (no ``pseudo_fakes``, no ``degrade``) go through all crops once an epoch. Paired
     batches are half real, half fake: each fake stands beside a real crop that goes through the
     same damage - its own source, if it was synthesised, else one of its group or of another real
-    video. ``pseudo_fakes`` is the share of fakes that is synthesised.
+    video. ``pseudo_fakes`` is the share of fakes that is synthesised, ``families`` how often each
+    family is among these.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Batches:
         batch: int = 16,
         seed: int = 0,
         pseudo_fakes: float = 0.0,
+        families: Mapping[str, float] = FAMILY_SHARES,
         degraded: float = 0.0,
         train_crop: int = 0,
         altered: Alteration = Alteration(),
@@ -48,7 +51,7 @@ class Batches:
         self.folder, self.size, self.batch, self.seed = folder, size, batch, seed
         self.crops = crops
         self.pseudo_fakes, self.degraded, self.train_crop = pseudo_fakes, degraded, train_crop
-        self.altered = altered
+        self.families, self.altered = families, altered
         self.paired = bool(pseudo_fakes or degraded)
         self.real = [c for c in crops if not c.is_fake]
         self.fake = [c for c in crops if c.is_fake]
@@ -107,11 +110,11 @@ class Batches:
         return self._pack(images, labels, rng)
 
     def _synthesised_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        crop, image, points = self._with_mesh(rng)
-        _, donor, donor_points = self._with_mesh(rng)
-        fake, _ = synthesise(image, points, rng, (donor, donor_points))
+        crop, face = self._portrait(rng)
+        _, donor = self._portrait(rng)
+        fake, _ = synthesise(face, donor, rng, self.families)
         state = rng.bit_generator.state  # the same movement for both
-        real = affine(image, rng, self.altered)
+        real = affine(face.crop, rng, self.altered)
         rng.bit_generator.state = state
         return real, affine(fake, rng, self.altered), crop.face_size
 
@@ -132,14 +135,14 @@ class Batches:
             min(sizes),
         )
 
-    def _with_mesh(self, rng: np.random.Generator) -> tuple[Crop, np.ndarray, np.ndarray]:
+    def _portrait(self, rng: np.random.Generator) -> tuple[Crop, Portrait]:
         for _ in range(_TRIES):
             crop, image = self._readable(self._draw_real(rng), rng, self.real)
             if crop.path not in self._points:
                 self._points[crop.path] = self._mesh.points(image)
             points = self._points[crop.path]
             if points is not None:
-                return crop, image, points
+                return crop, Portrait(image, points)
         raise DatasetError("hardly a face in the real crops: look at them before training on them")
 
     def _readable(
@@ -210,8 +213,9 @@ def validation_set(
         for crop, image in shown.copy():
             points = face_mesh.points(image)
             if points is not None:
-                fake, _ = synthesise(image, points, rng, previous)
+                face = Portrait(image, points)
+                fake, _ = synthesise(face, previous or face, rng)
                 altered = replace(crop, label="fake", video=crop.video + "#synthesised")
                 shown.append((altered, fake))
-                previous = (image, points)
+                previous = face
     return [crop for crop, _ in shown], [image for _, image in shown]

@@ -18,7 +18,7 @@ from unmask import __version__
 from unmask.data.augment import Alteration
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.errors import DatasetError, ModelError, SettingError
-from unmask.settings import resolve
+from unmask.settings import parse_shares, resolve
 from unmask.training import xception
 from unmask.training.batches import Batches, validation_set
 from unmask.training.interrupt import StopSignals
@@ -95,7 +95,8 @@ class _Run:
         _let_gpu_memory_grow()
         self.batches = Batches(
             split, train, size=settings.size, batch=settings.batch, seed=settings.seed,
-            pseudo_fakes=settings.pseudo_fakes, degraded=settings.degrade,
+            pseudo_fakes=settings.pseudo_fakes, families=parse_shares(settings.families),
+            degraded=settings.degrade,
             train_crop=settings.train_crop, altered=Alteration.of(settings),
         )  # fmt: skip
         self.val_crops, self.val_images = validation_set(
@@ -117,6 +118,7 @@ class _Run:
         self.model = xception.build(None if s.train_crop else s.size, s.dropout, _policy(s))
         if not self._checkpoint_path.exists():
             xception.initialise(self.model, s.init)
+        self.model = xception.for_training(self.model)
         xception.set_trainable(self.model, s.trainable_layers)
         accumulate = s.accumulate if s.accumulate > 1 else None
         if s.optimizer == "adamw":
@@ -178,6 +180,8 @@ class _Run:
                 saved = time.monotonic()
             if self.stop.asked:
                 raise KeyboardInterrupt
+        if self.step > first:
+            self._save_checkpoint()  # whatever ends validation early, the steps are kept
         row = {
             "epoch": self.epoch + 1,
             "loss": self.sums[0] / self.step,

@@ -39,6 +39,11 @@ def has_stalled(history: Sequence[dict], patience: int) -> bool:
 
 
 def is_best(history: Sequence[dict], select: str) -> bool:
-    """Whether the last epoch is the best so far by validation accuracy or video-level AUC."""
+    """Whether to keep the last epoch: the best so far by ``select``, a validation figure.
+
+    That is 'accuracy' or 'auc' (of videos); with 'last' a later epoch always replaces an earlier.
+    """
+    if select == "last":
+        return True
     scores = [row["val_auc" if select == "auc" else "val_accuracy"] for row in history]
     return len(scores) == 1 or scores[-1] > max(scores[:-1])

@@ -16,6 +16,7 @@ import unmask
 from unmask.analyze import find_inputs
 from unmask.errors import ModelError, SettingError, UsageError
 from unmask.faces import crop_face
+from unmask.quality import sharpness
 from unmask.report import SCHEMA
 from unmask.verdict import sigmoid
 from unmask.video import Video
@@ -32,6 +33,8 @@ def test_a_clip_from_end_to_end(analyzer, real_clip):
     video = report.video
     assert (video.width, video.height, video.codec) == (360, 288, "h264")
     assert (video.frames_decoded, video.frames_sampled) == (75, 5)
+    bits = 8 * real_clip.stat().st_size
+    assert video.bits_per_pixel == pytest.approx(bits / (360 * 288 * 75), rel=0.01)
     (person,) = report.tracks
     assert [f.index for f in person.frames] == [0, 15, 30, 45, 60]
     assert (person.first_second, person.last_second) == pytest.approx((0, 2.4))
@@ -43,21 +46,38 @@ def test_a_clip_from_end_to_end(analyzer, real_clip):
 
 def test_it_says_what_a_plain_loop_over_the_rooms_says(analyzer, fake_clip):
     """Batches, threads and queues must not change a thing."""
-    logits, boxes = [], []
+    logits, boxes, sharp = [], [], []
     with Video(fake_clip) as video:
         for frame in video.sample(every=8):
             (face,) = analyzer.detector.detect(frame.image)
             boxes.append(face.box)
-            logits.append(analyzer.classifier.logits(crop_face(frame.image, face.box)[None])[0])
+            crop = crop_face(frame.image, face.box)
+            sharp.append(sharpness(crop))
+            logits.append(analyzer.classifier.logits(crop[None])[0])
     report = unmask.analyze(fake_clip, every=8)
     (person,) = report.tracks
     assert len(person.frames) == 10
     assert [f.box for f in person.frames] == boxes
+    assert [f.face_size for f in person.frames] == [max(c - a, d - b) for a, b, c, d in boxes]
+    assert [f.sharpness for f in person.frames] == sharp
+    assert max(f.turn for f in person.frames) < 0.1
     # bfloat16 rounds otherwise in a batch than alone.
     assert [f.probability_fake for f in person.frames] == pytest.approx(
         [sigmoid(v) for v in logits], abs=0.03
     )
     assert report.probability_fake == pytest.approx(sigmoid(np.mean(logits)), abs=0.03)
+
+
+def test_compression_is_told_of_whole_videos_only(analyzer, real_clip, samples, tmp_path):
+    cut_off = tmp_path / "cut.mkv"
+    with Video(real_clip) as video:
+        write_video(cut_off, [f.image for f in video.sample(every=1)])
+    assert analyzer.analyze(cut_off).video.bits_per_pixel > 0.2
+    cut_off.write_bytes(cut_off.read_bytes()[: cut_off.stat().st_size // 3])
+    report = analyzer.analyze(cut_off)
+    assert report.damage
+    assert report.video.bits_per_pixel is None
+    assert analyzer.analyze(samples / "people" / "london_001.jpg").video.bits_per_pixel is None
 
 
 def test_settings_reach_their_rooms(real_clip):

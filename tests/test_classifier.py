@@ -1,10 +1,12 @@
 """Loading a model and judging crops with it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 
 from unmask.classifier import SHIPPED, Classifier
@@ -57,6 +59,27 @@ def test_calibration_comes_from_the_card(copy, exact, crops):
     scale, offset = 2 / exact.card.scale, -0.5 - 2 * exact.card.offset / exact.card.scale
     expected = exact.logits(crops[:2]) * scale + offset
     np.testing.assert_allclose(mine.logits(crops[:2]), expected, atol=1e-3)
+
+
+def test_evidence_averages_to_the_logit(exact, crops):
+    evidence = exact.evidence(crops)
+    assert evidence.shape == (len(crops), 8, 8)
+    assert evidence.dtype == np.float32
+    assert np.ptp(evidence, axis=(1, 2)).min() > 0.5  # a map, not the logit repeated
+    np.testing.assert_allclose(evidence.mean((1, 2)), exact.logits(crops), atol=1e-3)
+
+
+def test_a_model_without_evidence_still_judges(copy, exact, crops):
+    """As those were that were exported before there was any."""
+    network = openvino.Core().read_model(SHIPPED)
+    logit_only = openvino.Model([network.output("logit")], network.get_parameters())
+    openvino.save_model(logit_only, copy)
+    data = copy.read_bytes() + copy.with_suffix(".bin").read_bytes()
+    change_card(copy, sha256=hashlib.sha256(data).hexdigest())
+    old = Classifier(copy, precision="f32")
+    np.testing.assert_allclose(old.logits(crops), exact.logits(crops), atol=1e-3)
+    with pytest.raises(ModelError, match="export it again"):
+        old.evidence(crops)
 
 
 def refused(model: Path) -> str:

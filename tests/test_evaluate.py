@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -125,6 +126,26 @@ def test_the_report_says_what_was_judged_how_and_by_what(judged):
     assert str(folder) in str(found)
 
 
+def test_the_quality_of_crops_is_that_of_their_index(tmp_path):
+    crops = make_split(tmp_path / "split")
+    crops = [replace(c, x2=60 + 9 * i, y2=50, blur=5 + i) for i, c in enumerate(crops)]
+    write_index(tmp_path / "split", [*crops[:-1], replace(crops[-1], x2=0, y2=0, blur=0)])
+    found = evaluate("shipped", tmp_path / "split", None, tmp_path / "out")
+    rows = [r for r in read_rows(tmp_path / "out") if r["level"] == "frame"]
+    assert [r["face_size"] for r in rows] == [*(str(float(c.x2)) for c in crops[:-1]), ""]
+    assert [r["sharpness"] for r in rows] == [*(str(float(c.blur)) for c in crops[:-1]), ""]
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    sizes, ways = figures["by_quality"]["face_size"], figures["aggregations"]
+    assert [b["real"] + b["fake"] for b in sizes] == [10, 9, 10]
+    assert figures["by_quality"]["turn"] == figures["by_quality"]["bits_per_pixel"] == []
+    # On crops the videos' own score is the mean of logits.
+    assert ways["mean of logits"] == figures["videos"]["metrics"]["roc_auc"]
+    assert ways["mean of logits by face size"]["value"] is None  # one crop has no box
+    report = (tmp_path / "out" / "metrics_report.txt").read_text()
+    assert f"{found.quality['face_size'][0].low:.3g} to" in report
+    assert "mean of logits by face size" in report
+
+
 def test_every_picture_is_drawn(judged):
     for name in PICTURES:
         picture = cv2.imread(str(judged[2] / f"{name}.png"))
@@ -181,6 +202,12 @@ def test_videos_go_through_detect_and_an_interrupted_run_goes_on(manifest, tmp_p
     assert float(scored["fake.mp4"]["probability_fake"]) == pytest.approx(report.probability_fake)
     assert scored["fake.mp4"]["verdict"] == report.verdict
     faces = sum(len(track.frames) for track in report.tracks)
+    first = report.tracks[0].frames[0]
+    row = next(r for r in rows if r["level"] == "frame" and r["path"] == "fake.mp4")
+    for measure in ("face_size", "sharpness", "turn"):
+        assert float(row[measure]) == pytest.approx(getattr(first, measure)), measure
+    assert float(scored["fake.mp4"]["bits_per_pixel"]) == report.video.bits_per_pixel
+    assert scored["noise.png"]["bits_per_pixel"] == ""
     assert faces == sum(r["level"] == "frame" and r["path"] == "fake.mp4" for r in rows) > 0
     # Neither is 0.5: they are listed with their reason and stay out of the figures.
     assert {s.path: s.verdict for s in found.videos.unscored} == {
@@ -198,7 +225,8 @@ def test_videos_go_through_detect_and_an_interrupted_run_goes_on(manifest, tmp_p
     found = evaluate("shipped", videos=manifest, output=output, every=30, threshold=0, uncertain=0)
     assert seen == ["fake.mp4", "text.mp4", "noise.png"]
     again = read_rows(output)
-    assert [r["probability_fake"] for r in again] == [r["probability_fake"] for r in rows]
+    for column in ("probability_fake", "sharpness", "turn", "bits_per_pixel"):
+        assert [r[column] for r in again] == [r[column] for r in rows], column
     assert (found.videos.whole.real, found.videos.whole.fake) == (0, 2)
     assert {s.verdict for s in found.videos.scored} == {"fake"}
 

@@ -206,13 +206,13 @@ def test_ctrl_c_stops_promptly_and_keeps_what_is_finished(whole, dataset, tmp_pa
 def test_a_worker_that_dies_takes_nothing_with_it(whole, dataset, tmp_path):
     output = tmp_path / "crops"
     with long(dataset, tmp_path / "data", 15) as data:
-        process = start(data, output, "--workers", "2")
+        process = start(data, output, "--workers", "1")  # which is surely busy
         wait_for_records(output, 1)
         listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True,
                                 text=True, check=True).stdout.splitlines()  # fmt: skip
-        workers = [int(line.split()[0]) for line in listed
-                   if int(line.split()[1]) == process.pid and "spawn_main" in line]  # fmt: skip
-        os.kill(workers[0], signal.SIGKILL)
+        (worker,) = [int(line.split()[0]) for line in listed
+                     if int(line.split()[1]) == process.pid and "spawn_main" in line]  # fmt: skip
+        os.kill(worker, signal.SIGKILL)
         process.communicate(timeout=60)
         assert process.returncode == 0
         with (output / "failures.csv").open(encoding="utf-8") as file:

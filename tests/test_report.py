@@ -23,7 +23,7 @@ from unmask.report import (
     printable,
 )
 
-FRAME = FrameReport(0, 0.0, (1.0, 2.0, 30.5, 40.123456789), 0.99, 0.9312345678)
+FRAME = FrameReport(0, 0.0, (1.0, 2.0, 30.5, 40.123456789), 0.99, 0.9312345678, 38.1, 120.5, 0.1)
 FAKE = Report(
     path="folder/clip.mp4",
     sha256="ab" * 32,
@@ -33,7 +33,7 @@ FAKE = Report(
     confidence=0.9312345678,
     threshold=0.5,
     model=ModelReport("xception", "1.0", "cd" * 32),
-    video=VideoReport(360, 288, 3.0, 25.0, "h264", 75, 5),
+    video=VideoReport(360, 288, 3.0, 25.0, "h264", 0.05, 75, 5),
     tracks=[TrackReport(1, "fake", 0.93, 0.0, 0.0, [FRAME])],
     timings_seconds=Timings(0.1, 0.2, 0.3, 0.4),
 )
@@ -61,6 +61,9 @@ def test_json_has_the_fields_in_order_and_six_decimals():
     values = FAKE.to_dict()
     assert list(values) == VALIDATOR.schema["required"]
     assert values["probability_fake"] == 0.931235
+    frame = VALIDATOR.schema["$defs"]["frame"]["required"]
+    assert list(values["tracks"][0]["frames"][0]) == frame
+    assert list(values["video"]) == VALIDATOR.schema["properties"]["video"]["required"]
     assert values["tracks"][0]["frames"][0]["box"] == [1.0, 2.0, 30.5, 40.123457]
 
 

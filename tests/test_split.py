@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from unmask.data import records
 from unmask.data.index import Crop, read_index, read_split, write_index
-from unmask.data.quality import blur, is_whole_png
+from unmask.data.quality import is_whole_png
 from unmask.data.split import assign, check_no_leak, parse_ratios, split
 from unmask.errors import DatasetError, SettingError
 
@@ -283,12 +283,3 @@ def test_any_changed_byte_of_a_crop_is_noticed(data):
     flipped = data.draw(st.integers(1, 255))
     assert not is_whole_png(whole[:at] + bytes([whole[at] ^ flipped]) + whole[at + 1 :])
     assert not is_whole_png(whole[:at])
-
-
-def test_blur_falls_with_sharpness_and_hardly_depends_on_size():
-    rng = np.random.default_rng(0)
-    sharp = cv2.resize(rng.integers(0, 255, (64, 64, 3), np.uint8), (256, 256))
-    soft = cv2.GaussianBlur(sharp, (0, 0), 4)
-    assert blur(sharp) > 10 * blur(soft)
-    larger = cv2.resize(sharp, (512, 512), interpolation=cv2.INTER_CUBIC)
-    assert blur(larger) == pytest.approx(blur(sharp), rel=0.3)

@@ -138,6 +138,18 @@ def test_batches_are_the_same_again_and_survive_a_damaged_crop(split_folder, tmp
     assert crops_a.max() <= 1
 
 
+def test_the_network_for_training_computes_what_the_saved_one_does():
+    plain = xception.build(SIZE)
+    fused = xception.for_training(plain)
+    crops = np.random.default_rng(0).random((8, SIZE, SIZE, 3), dtype=np.float32)
+    for training in (False, True):
+        outputs = [np.asarray(model(crops, training=training)) for model in (plain, fused)]
+        if not training:  # in training dropout is drawn anew
+            assert np.allclose(*outputs, atol=1e-5)
+    for weight, same in zip(plain.weights, fused.weights, strict=True):  # moving averages too
+        assert np.allclose(weight, same, rtol=1e-3, atol=1e-3), weight.path
+
+
 def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
     fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 1, "trainable_layers": "6"})
     model = xception.load(fitted.weights)

@@ -20,7 +20,9 @@ import numpy as np
 from unmask import report as reports
 from unmask.classifier import Classifier
 from unmask.errors import UnreadableError, UsageError
+from unmask.explain import Exhibit, Exhibits
 from unmask.faces import FaceDetector, crop_face
+from unmask.quality import bits_per_pixel, face_quality
 from unmask.report import Report
 from unmask.settings import resolve
 from unmask.tracks import Sighting, Track, Tracker
@@ -78,14 +80,23 @@ class Analyzer:
                 FaceDetector,
                 s.detection_size, s.detection_score, s.min_face, s.threads, s.precision,
             )  # fmt: skip
-            classifier = pool.submit(Classifier, s.model or None, s.threads, s.precision)
+            classifier = pool.submit(
+                Classifier, s.model or None, s.threads, s.precision, s.calibration or None
+            )
         self.detector, self.classifier = detector.result(), classifier.result()
         self.rule = Rule(s.threshold, s.uncertain, s.aggregate, s.min_track_frames)
 
-    def analyze(self, path: str | os.PathLike[str], on_progress: Progress | None = None) -> Report:
-        """The report on one file."""
+    def analyze(
+        self, path: str | os.PathLike[str], on_progress: Progress | None = None,
+        exhibits: Exhibits | None = None,
+    ) -> Report:  # fmt: skip
+        """The report on one file.
+
+        ``exhibits``, if given, are filled with the worst pictures of each person on the way; raises
+        ModelError when the model cannot tell where it looks.
+        """
         start = time.perf_counter()
-        people = _People(self.detector, self.classifier)
+        people = _People(self.detector, self.classifier, exhibits)
         with _Reader(Path(path), self.settings) as reader:
             for frame in reader:
                 people.see(frame)
@@ -115,8 +126,9 @@ class Analyzer:
                 self.classifier.card.name,
                 self.classifier.card.version,
                 self.classifier.card.sha256,
+                self.classifier.card.calibration,
             ),
-            video=video and _video_report(video, people.frames),
+            video=video and _video_report(video, reader.file_bytes, people.frames),
             tracks=[_track_report(track, self.rule) for track in tracks],
             timings_seconds=reports.Timings(
                 decode=reader.busy_seconds,
@@ -131,14 +143,17 @@ class Analyzer:
 class _People:
     """Finds the faces of frame after frame, links them to people and has them judged."""
 
-    def __init__(self, detector: FaceDetector, classifier: Classifier):
+    def __init__(
+        self, detector: FaceDetector, classifier: Classifier, exhibits: Exhibits | None = None
+    ):
         self.frames = 0
+        self._exhibits = exhibits
         self.faces_seconds = self.classify_seconds = 0.0
         self._detector, self._classifier, self._tracker = detector, classifier, Tracker()
         self._tracks: dict[int, Track] = {}
         size = classifier.card.input_size
         self._crops = np.empty((_BATCH, size, size, 3), np.uint8)
-        self._pending: list[Sighting] = []
+        self._pending: list[tuple[int, Sighting]] = []  # with the person's id
 
     @property
     def tracks(self) -> list[Track]:
@@ -151,12 +166,15 @@ class _People:
         self.frames += 1
         faces = self._detector.detect(frame.image)
         ids = self._tracker.update(frame.second, faces, frame.image)
+        if self._exhibits:
+            self._exhibits.cuts = self._tracker.cuts
         for face, person in zip(faces, ids, strict=True):
-            sighting = Sighting(frame.index, frame.second, face.box, face.score)
-            self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
             crop = crop_face(frame.image, face.box, self._classifier.card.input_size)
+            quality = face_quality(face, crop)
+            sighting = Sighting(frame.index, frame.second, face.box, face.score, quality=quality)
+            self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
             self._crops[len(self._pending)] = crop
-            self._pending.append(sighting)
+            self._pending.append((person, sighting))
             if len(self._pending) == _BATCH:
                 self.judge_pending()
         judging = self.classify_seconds - judging
@@ -167,9 +185,21 @@ class _People:
         if not self._pending:
             return
         start = time.perf_counter()
-        logits = self._classifier.logits(self._crops[: len(self._pending)])
-        for sighting, logit in zip(self._pending, logits, strict=True):
-            sighting.logit = float(logit)
+        crops = self._crops[: len(self._pending)]
+        if self._exhibits:
+            evidence = self._classifier.evidence(crops)
+            logits = evidence.mean((1, 2))
+        else:
+            logits = self._classifier.logits(crops)
+        for number, (person, sighting) in enumerate(self._pending):
+            sighting.logit = logit = float(logits[number])
+            if self._exhibits:
+                self._exhibits.offer(
+                    person,
+                    Exhibit(
+                        sighting.index, sighting.second, logit, crops[number], evidence[number]
+                    ),
+                )
         self._pending.clear()
         self.classify_seconds += time.perf_counter() - start
 
@@ -178,12 +208,14 @@ class _Reader:
     """Decodes a file in a thread of its own, a few frames ahead of who iterates over it.
 
     Use it in a ``with``: leaving it early stops the thread. Afterwards ``video`` has the file's
-    facts, ``sha256`` its digest and ``error`` says why it is unreadable, if it is.
+    facts, ``sha256`` its digest, ``file_bytes`` its size and ``error`` says why it is unreadable,
+    if it is.
     """
 
     def __init__(self, path: Path, settings: Any):
         self.video: Video | None = None
         self.sha256: str | None = None
+        self.file_bytes = 0
         self.error: UnreadableError | None = None
         self.busy_seconds = 0.0
         self._path, self._settings = path, settings
@@ -212,7 +244,7 @@ class _Reader:
     def _run(self) -> None:
         try:
             self._decode()
-            self.sha256 = _sha256(self._path)
+            self.sha256, self.file_bytes = _digest(self._path)
         except BaseException as error:  # whatever it is, it belongs to the thread that waits
             self._put(error)
         self._put(None)
@@ -241,13 +273,13 @@ class _Reader:
                 continue
 
 
-def _sha256(path: Path) -> str | None:
-    """The file's digest in hex, None where it cannot be read."""
+def _digest(path: Path) -> tuple[str | None, int]:
+    """The file's sha256 in hex and its size in bytes; None and 0 where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     except (OSError, ValueError):
-        return None
+        return None, 0
 
 
 def _sentence(error: UnreadableError) -> str:
@@ -255,10 +287,12 @@ def _sentence(error: UnreadableError) -> str:
     return text if text.endswith("?") else text + "."
 
 
-def _video_report(video: Video, frames_sampled: int) -> reports.VideoReport:
+def _video_report(video: Video, file_bytes: int, frames_sampled: int) -> reports.VideoReport:
     info = video.info
+    # What is left of a damaged file is no longer what its stated duration took.
+    bits = None if video.damage else bits_per_pixel(file_bytes, info)
     return reports.VideoReport(
-        info.width, info.height, info.duration_seconds, info.fps, info.codec,
+        info.width, info.height, info.duration_seconds, info.fps, info.codec, bits,
         frames_decoded=video.frames_decoded, frames_sampled=frames_sampled,
     )  # fmt: skip
 
@@ -266,9 +300,12 @@ def _video_report(video: Video, frames_sampled: int) -> reports.VideoReport:
 def _track_report(track: Track, rule: Rule) -> reports.TrackReport:
     probability = track_probability(track)
     frames = [
-        reports.FrameReport(s.index, s.second, s.box, s.detection_score, sigmoid(s.logit))
+        reports.FrameReport(
+            s.index, s.second, s.box, s.detection_score, sigmoid(s.logit), s.quality.size,
+            s.quality.sharpness, s.quality.turn,
+        )
         for s in track.sightings
-    ]
+    ]  # fmt: skip
     return reports.TrackReport(
         track.id, rule.verdict(probability), probability, track.first_second, track.last_second,
         frames,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unmask.calibration import calibrated
 from unmask.errors import ModelError
 from unmask.runtime import WEIGHTS, compile_model
 
@@ -21,11 +22,42 @@ _TRAINED_SUFFIXES = (".h5", ".keras", ".onnx")
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How often a model was wrong on the labelled videos of ``set``, as 'evaluate --record' found.
+
+    ``videos`` counts them as 'real' and 'fake'. The figures are the value and its 95 % interval,
+    None where there is none; they hold for ``threshold``. ``uncertain`` is a share of all videos,
+    ``date`` ISO 8601.
+    """
+
+    set: str
+    videos: dict[str, int]
+    roc_auc: tuple[float, float | None, float | None]
+    recall: tuple[float, float | None, float | None]
+    false_positive_rate: tuple[float, float | None, float | None]
+    uncertain: float
+    threshold: float
+    date: str
+
+    def __post_init__(self) -> None:
+        figures = (self.roc_auc, self.recall, self.false_positive_rate)
+        numbers = [n for figure in figures for n in figure if n is not None]
+        if not all(0 <= n <= 1 for n in (*numbers, self.uncertain, self.threshold)):
+            raise ValueError("a measured figure is not between 0 and 1")
+        if any(len(figure) != 3 or figure[0] is None for figure in figures):
+            raise ValueError("a measured figure is not a value and its interval")
+        if not all(type(self.videos[label]) is int for label in ("real", "fake")):
+            raise ValueError("the measured videos are not counted")
+
+
+@dataclass(frozen=True)
 class Card:
     """What a model says of itself.
 
     ``sha256`` is that of the .xml file followed by the .bin file; ``input_size`` the side of a
-    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset.
+    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset. ``calibration`` is
+    the sha256 of the user's calibration file that is in them, None without one. ``measured`` is
+    None where nobody recorded how good the model is.
     """
 
     name: str
@@ -34,23 +66,47 @@ class Card:
     input_size: int
     scale: float
     offset: float
+    calibration: str | None = None
+    measured: Measured | None = None
 
 
 class Classifier:
     """Tells how fake face crops look. Loaded once, used for any number of videos.
 
-    ``model`` None is the one shipped with Unmask. Raises ModelError when it is missing, is damaged
-    or is not in the form that is run here.
+    ``model`` None is the one shipped with Unmask; ``calibration`` a file that 'unmask calibrate'
+    made for it. Raises ModelError when one is missing, is damaged or does not fit.
     """
 
-    def __init__(self, model: str | Path | None = None, threads: int = 0, precision: str = "auto"):
+    def __init__(
+        self, model: str | Path | None = None, threads: int = 0, precision: str = "auto",
+        calibration: str | Path | None = None,
+    ):  # fmt: skip
         path = Path(model) if model else SHIPPED
         self.card = _read_card(path)
+        if calibration:
+            self.card = calibrated(self.card, calibration)
         self._network = compile_model(path, threads=threads, precision=precision)
 
     def logits(self, crops: np.ndarray) -> np.ndarray:
         """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3)."""
-        raw = self._network(crops)["logit"].reshape(-1)
+        return self._calibrated(self._network(crops)["logit"].reshape(-1))
+
+    def evidence(self, crops: np.ndarray) -> np.ndarray:
+        """What each part of the crops has to say: calibrated logits of fake, float32 (n, h, w).
+
+        A map's mean is the crop's logit, so ``logits`` need not be called as well. Crops are as
+        there. Raises ModelError when the model was exported before it could tell.
+        """
+        try:
+            raw = self._network(crops)["evidence"]
+        except KeyError:
+            raise ModelError(
+                f"the model {self.card.name} {self.card.version} cannot tell where it looks: "
+                "export it again with 'unmask export'"
+            ) from None
+        return self._calibrated(raw)
+
+    def _calibrated(self, raw: np.ndarray) -> np.ndarray:
         if not np.isfinite(raw).all():
             raise ModelError(
                 f"the model {self.card.name} gave no number for a face: try --precision f32, or "
@@ -79,6 +135,7 @@ def _read_card(path: Path) -> Card:
         card = Card(
             str(fields["name"]), str(fields["version"]), str(fields["sha256"]),
             int(fields["input_size"]), float(calibration["scale"]), float(calibration["offset"]),
+            measured=Measured(**fields["measured"]) if fields.get("measured") else None,
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{files[2].name} is no model card ({error!r}): {again}") from None

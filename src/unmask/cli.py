@@ -60,10 +60,17 @@ def _command(help: str, example: str, *arguments: _Argument):
         "write one JSON object a line to FILE ('-': standard output)",
         {"metavar": "FILE"},
     ),
+    _path(
+        "--annotate",
+        "write a copy of the video (.mp4) or image (.png, .jpg) with boxes and verdicts drawn on "
+        "it; for several inputs, a folder",
+        metavar="OUT",
+    ),
 )
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
-    """Judge every file and print a table, or JSON lines."""
+    """Judge every file and print a table, or JSON lines; then draw the annotated copies."""
     from unmask.analyze import Analyzer, find_inputs
+    from unmask.annotate import annotate_all, plan_outputs
     from unmask.report import JsonLines, Table
     from unmask.video import is_media
 
@@ -71,12 +78,20 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     if args.json and is_media(Path(args.json)):
         # Whoever takes --json for a switch would have a video overwritten.
         raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
+    outputs = plan_outputs(inputs, args.annotate) if args.annotate else []
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
+    reports = []
     with writer:
         analyzer = Analyzer(**vars(settings))
         for path in inputs:
-            writer.add(analyzer.analyze(path, on_progress=writer.progress))
-    return 0
+            report = analyzer.analyze(path, on_progress=writer.progress)
+            writer.add(report)
+            if outputs:
+                reports.append(report)
+    failures = annotate_all(reports, outputs, settings.threads)
+    for failure in failures:
+        print(f"unmask detect: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 @_command(
@@ -142,6 +157,48 @@ def evaluate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         args.model, args.split, args.videos, args.output, part=args.part, **vars(settings)
     )
     print(result)
+    return 0
+
+
+@_command(
+    "fit the probabilities to your own labelled videos, for 'detect --calibration'",
+    "unmask calibrate shipped --videos manifest.csv --false-positives 0.02",
+    _path("model", "an .h5 or .xml; 'shipped' is Unmask's own"),
+    _path("--videos", "the manifest (path,label,...) of the videos", metavar="CSV", required=True),
+    _path("--output", "where calibration.json and the results go", "calibration_results"),
+)
+def calibrate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
+    """Write ``calibration.json`` and a reliability diagram; go on where a run stopped."""
+    from unmask.training.calibrate import calibrate_on_videos
+
+    print(calibrate_on_videos(args.model, args.videos, args.output, **vars(settings)))
+    return 0
+
+
+@_command(
+    "put two reports, or two models on the same videos, side by side",
+    "unmask compare shipped exported/xception_best.xml folder/",
+    _Argument("a", "a report that 'detect --json' wrote, or a model: an .xml or 'shipped'",
+              {"metavar": "A"}),
+    _Argument("b", "likewise", {"metavar": "B"}),
+    _path("paths", "what a model is to judge: videos, images, folders", nargs="*", metavar="PATH"),
+    _Argument("--json", "write all of it as JSON to FILE ('-': standard output)",
+              {"metavar": "FILE"}),
+)  # fmt: skip
+def compare(args: argparse.Namespace, settings: SimpleNamespace) -> int:
+    """Print the table, or write it as JSON."""
+    from unmask.compare import compare, print_comparison
+    from unmask.video import is_media
+
+    if args.json and (is_media(Path(args.json)) or args.json in (args.a, args.b)):
+        raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
+    found = compare(args.a, args.b, args.paths, **vars(settings))
+    if args.json == "-":
+        print(found.to_json())
+    elif args.json:
+        Path(args.json).write_text(found.to_json() + "\n", encoding="utf-8")
+    else:
+        print_comparison(found)
     return 0
 
 

@@ -65,7 +65,9 @@ def in_words(error: Exception) -> str:
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """How to show a frame: whether to transpose it, then flip it left-right, then upside down."""
-    matrix = frame.side_data.get(sidedata.Type.DISPLAYMATRIX)
+    # Not frame.side_data: that ties the frame to itself, and decoded frames pile up, hundreds of
+    # megabytes of them, until Python's garbage collector comes by.
+    matrix = sidedata.SideDataContainer(frame).get(sidedata.Type.DISPLAYMATRIX)
     if matrix is None:
         return False, False, False
     # x' = a x + c y and y' = b x + d y, in fixed point

@@ -6,14 +6,16 @@ The JSON form is described field by field in docs/report.md and by report.schema
 import json
 import sys
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from unmask.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 SCHEMA_VERSION = 1
@@ -22,13 +24,19 @@ _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
 
 @dataclass(frozen=True)
 class FrameReport:
-    """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the shown frame."""
+    """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the shown frame.
+
+    ``face_size`` (in the same pixels), ``sharpness`` and ``turn`` are those of quality.Quality.
+    """
 
     index: int
     second: float
     box: tuple[float, float, float, float]
     detection_score: float
     probability_fake: float
+    face_size: float
+    sharpness: float
+    turn: float
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,15 @@ class TrackReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """The model that judged; ``sha256`` is that of its .xml file followed by its .bin file."""
+    """The model that judged; ``sha256`` is that of its .xml file followed by its .bin file.
+
+    ``calibration`` is the sha256 of the user's calibration file, None where there was none.
+    """
 
     name: str
     version: str
     sha256: str
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class VideoReport:
     """The input's facts; ``duration_seconds`` and ``fps`` are what it says of itself, if it does.
 
     ``width`` and ``height`` are in pixels, as shown. The frames are counted, not read off.
+    ``bits_per_pixel`` is that of quality.bits_per_pixel, None where it cannot be told.
     """
 
     width: int
@@ -64,6 +77,7 @@ class VideoReport:
     duration_seconds: float | None
     fps: float | None
     codec: str
+    bits_per_pixel: float | None
     frames_decoded: int
     frames_sampled: int
 
@@ -229,27 +243,51 @@ class Table(_Writer):
             print_reports(self._reports)
 
 
-def print_reports(reports: list[Report]) -> None:
-    """Print the table of these reports to standard output."""
-    from rich import box
+def output_console() -> "Console":
+    """Standard output for tables; where nobody looks at it, nothing is cut or wrapped."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    # Where nobody looks at it, nothing is cut or wrapped.
     width = None if sys.stdout.isatty() else 1000
-    safe = partial(printable, encoding=sys.stdout.encoding or "utf-8")
-    console = Console(width=width, highlight=False, soft_wrap=False)
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def table_of_files(*verdicts: str) -> "RichTable":
+    """An empty table with the columns 'file' and, so headed, ``verdicts``."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("file", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
+    for heading in verdicts:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def safe_text(text: str, style: str = "") -> "Text":
+    """Text for standard output that cannot steer the terminal."""
+    from rich.text import Text
+
+    return Text(printable(text, sys.stdout.encoding or "utf-8"), style)
+
+
+def verdict_text(verdict: str) -> "Text":
+    """The verdict in its colour."""
+    return safe_text(verdict, _STYLES.get(verdict, "cyan"))
+
+
+def print_reports(reports: list[Report]) -> None:
+    """Print the table of these reports to standard output."""
+    from rich.text import Text
+
+    console = output_console()
+    table = table_of_files("verdict")
     for heading in ("probability\nof fake", "people", "frames\njudged", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for report in reports:
         p = report.probability_fake
         table.add_row(
-            Text(safe(report.path)),
-            Text(report.verdict, _STYLES.get(report.verdict, "cyan")),
+            safe_text(report.path),
+            verdict_text(report.verdict),
             "-" if p is None else f"{p:.2f}",
             str(len(report.tracks)),
             str(report.frames_judged),
@@ -258,5 +296,6 @@ def print_reports(reports: list[Report]) -> None:
     console.print(table)
     for report in reports:
         if report.verdict != "real" or report.damage:
-            console.print(Text.assemble((safe(report.path), "bold"), ": ", safe(report.reason)))
+            line = safe_text(report.path, "bold"), ": ", safe_text(report.reason)
+            console.print(Text.assemble(*line))
     sys.stdout.flush()  # Ctrl-C ends the process without ceremony

@@ -99,8 +99,9 @@ def parse_shares(text: str) -> dict[str, float]:
     return {family: share / sum(shares.values()) for family, share in shares.items()}
 
 
-_ANALYSIS = ("detect", "evaluate")
-_FACES = ("detect", "evaluate", "preprocess")
+_VERDICTS = ("detect", "evaluate", "compare")
+_ANALYSIS = (*_VERDICTS, "calibrate")
+_FACES = (*_ANALYSIS, "preprocess")
 
 SETTINGS: tuple[Setting, ...] = (
     # Which frames are looked at.
@@ -149,10 +150,17 @@ SETTINGS: tuple[Setting, ...] = (
         type=str,
     ),
     Setting(
+        "calibration",
+        "",
+        "the file that 'unmask calibrate' made for this model (default: none)",
+        ("detect", "evaluate"),
+        type=str,
+    ),
+    Setting(
         "threshold",
         0.5,
         "probability of fake from which the verdict is 'fake'",
-        _ANALYSIS,
+        _VERDICTS,
         type=float,
         low=0,
         high=1,
@@ -161,7 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
         "uncertain",
         0.1,
         "closer to the threshold than this, the verdict is 'uncertain'",
-        _ANALYSIS,
+        _VERDICTS,
         type=float,
         low=0,
         high=0.5,
@@ -254,7 +262,7 @@ SETTINGS: tuple[Setting, ...] = (
         "seed",
         0,
         "makes every random choice again",
-        ("preprocess", "split", "train", "evaluate", "synthesize"),
+        ("preprocess", "split", "train", "evaluate", "calibrate", "synthesize"),
         low=0,
     ),
     # How copies of crops are altered, on disk with --augment and on the fly in training.
@@ -473,7 +481,7 @@ SETTINGS: tuple[Setting, ...] = (
         "false_positives",
         0.05,
         "share of real videos that may be called fake at 0.5 when calibrating",
-        ("export",),
+        ("export", "calibrate"),
         type=float,
         low=0,
         high=0.5,

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from unmask.faces import Face
+from unmask.quality import Quality
 
 _REACH = 1.0  # how far a face may move and grow between two samples, see _distances
 _MISSED_SAMPLES = 3  # a face may be missing for so many samples ...
@@ -25,13 +26,17 @@ _CUT_SHIFT = 6  # pixels of the thumbnail by which a camera may have moved
 
 @dataclass
 class Sighting:
-    """A person's face in one frame. ``logit`` is the calibrated one, None until it is judged."""
+    """A person's face in one frame. ``logit`` is the calibrated one, None until it is judged.
+
+    ``quality`` is None where no picture was measured, as for the crops of a dataset.
+    """
 
     index: int
     second: float
     box: tuple[float, float, float, float]
     detection_score: float
     logit: float | None = None
+    quality: Quality | None = None
 
 
 @dataclass
@@ -63,9 +68,13 @@ class _Trail:
 
 
 class Tracker:
-    """Gives every face of every sampled frame a track id. One Tracker a video, frames in order."""
+    """Gives every face of every sampled frame a track id. One Tracker a video, frames in order.
+
+    ``cuts`` are the seconds of the frames before which the scene changed.
+    """
 
     def __init__(self) -> None:
+        self.cuts: list[float] = []
         self._trails: list[_Trail] = []
         self._thumbnail: np.ndarray | None = None
         self._samples = 0
@@ -80,6 +89,7 @@ class Tracker:
         thumbnail = _thumbnail(image)
         if self._thumbnail is not None and is_cut(self._thumbnail, thumbnail):
             self._trails = []
+            self.cuts.append(second)
         self._thumbnail = thumbnail
         self._trails = [
             trail

@@ -198,6 +198,11 @@ class Video:
                     return
         self._check_end(second)
 
+    @property
+    def source(self) -> tuple[av.VideoStream, av.VideoFrame]:
+        """The stream and its first frame as the decoder has them: clock, colours, pixel shape."""
+        return self._stream, self._first
+
     def _all_frames(self) -> Iterator[av.VideoFrame]:
         yield self._first
         yield from self._frames

@@ -12,10 +12,10 @@ import numpy as np
 from unmask.data import records
 from unmask.data.augment import Alteration, affine
 from unmask.data.manifest import Source, frame_files
-from unmask.data.quality import blur
 from unmask.data.records import NO_FACE, Record
 from unmask.errors import DatasetError, UnreadableError
 from unmask.faces import Face, FaceDetector, crop_face
+from unmask.quality import sharpness
 from unmask.video import Frame, Video
 
 
@@ -115,7 +115,7 @@ def _save(job: Job, frame: Frame, number: int, face: Face) -> list[dict]:
     x1, y1, x2, y2 = (round(v, 2) for v in face.box)
     fields = {
         "frame": frame.index, "second": round(frame.second, 3), "x1": x1, "y1": y1, "x2": x2,
-        "y2": y2, "face_size": round(face.side, 2), "blur": round(blur(crop), 2),
+        "y2": y2, "face_size": round(face.side, 2), "blur": round(sharpness(crop), 2),
         "score": round(face.score, 4),
     }  # fmt: skip
     written = []

@@ -1,29 +1,11 @@
-"""What a crop is worth: how sharp it is, whether it is big enough, whether its file is whole."""
+"""Whether a crop is worth keeping: sharp and big enough, its file whole."""
 
 import struct
 import zlib
 
-import cv2
-import numpy as np
-
 from unmask.data.index import Crop
 
-BLUR_SIZE = 256
-"""Blur is measured at this size, so that crops of other sizes can be compared."""
-
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-def blur(crop: np.ndarray) -> float:
-    """Variance of the Laplacian of an RGB crop in grey at 256x256: the lower, the blurrier.
-
-    Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
-    """
-    gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    if gray.shape != (BLUR_SIZE, BLUR_SIZE):
-        how = cv2.INTER_AREA if max(gray.shape) > BLUR_SIZE else cv2.INTER_LINEAR
-        gray = cv2.resize(gray, (BLUR_SIZE, BLUR_SIZE), interpolation=how)
-    return float(cv2.Laplacian(gray, cv2.CV_64F).var())
 
 
 def why_drop(crop: Crop, min_face: int, min_blur: float) -> str:

@@ -14,6 +14,7 @@ GRID = np.linspace(0, 1, 101)
 """False positive rates at which the height of every draw's ROC curve is given."""
 
 _FPR_LIMIT = 0.05
+_BINS = 10
 _CHUNK = 4_000_000  # numbers in one array: bounds its memory
 
 
@@ -39,6 +40,20 @@ def tpr_at_fpr(fpr: np.ndarray, tpr: np.ndarray, limit: float = _FPR_LIMIT) -> n
     Not interpolated: with fewer than 20 reals no false positive at all is allowed.
     """
     return np.where(fpr <= limit + 1e-12, tpr, 0).max(axis=-1)
+
+
+def reliability(
+    rows: np.ndarray, probabilities: np.ndarray, fakes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probability and share of fakes in ten bins of equally many rows, (10,) each.
+
+    All are sums (k,) over the rows so far, by falling score and from 0 on. Bins hold the very
+    same mass: rows that lie on an edge, or have equal scores, are shared out.
+    """
+    edges = np.linspace(0, rows[-1], _BINS + 1)
+    mass = rows[-1] / _BINS
+    p, y = (np.diff(np.interp(edges, rows, sums)) / mass for sums in (probabilities, fakes))
+    return p, y
 
 
 def resample(
@@ -78,6 +93,7 @@ def _weighted(
     fp = np.hstack([start, np.cumsum(w * (1 - y), axis=1)[:, ends]])
     fakes, reals, everything = tp[:, -1], fp[:, -1], w.sum(axis=1)
     hits, alarms = w @ (y * called), w @ ((1 - y) * called)
+    sums = np.hstack([start, np.cumsum(w * p, axis=1)[:, ends]])
     with np.errstate(divide="ignore", invalid="ignore"):
         tpr, fpr = tp / fakes[:, None], fp / reals[:, None]
         precisions = np.nan_to_num(tp[:, 1:] / (tp + fp)[:, 1:])
@@ -96,6 +112,10 @@ def _weighted(
             "tpr_at_5_percent_fpr": tpr_at_fpr(fpr, tpr) * both,
             "log_loss": w @ loss / everything,
             "brier": w @ (y - p) ** 2 / everything,
-        }
+            "calibration_error": both * [
+                np.abs(np.subtract(*reliability(*draw))).mean()
+                for draw in zip(tp + fp, sums, tp, strict=True)
+            ],
+        }  # fmt: skip
     heights = np.array([np.interp(GRID, f, t) for f, t in zip(fpr, tpr, strict=True)])
     return values, heights

@@ -5,8 +5,9 @@ what is shipped.
 """
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from unmask.analyze import Analyzer
 from unmask.classifier import SHIPPED, Classifier
 from unmask.data.index import Crop, read_split
 from unmask.data.manifest import Source, read_manifest
-from unmask.errors import DatasetError, ModelError
+from unmask.errors import DatasetError, ModelError, UnreadableError, UsageError
+from unmask.quality import face_size
+from unmask.robustness import ALTERATIONS, analyze_altered
 from unmask.settings import resolve
 from unmask.tracks import Sighting, Track
 from unmask.training import plots
+from unmask.training.altered import Comparison, compare
 from unmask.training.batches import read_crop
+from unmask.training.breakdown import aggregations, by_quality
 from unmask.training.metrics import Measurement, measure, set_aside
 from unmask.training.results import Evaluation, Level, report_text
 from unmask.training.scores import (
@@ -58,18 +63,23 @@ def evaluate(
 
     ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
     on where an interrupted run with the same output stopped. Raises DatasetError when there is
-    nothing that could be judged, ModelError for a model that cannot be run.
+    nothing that could be judged, ModelError for a model that cannot be run, UsageError for
+    ``robustness`` without videos.
     """
     values = resolve("evaluate", settings)
     rule = Rule(values.threshold, values.uncertain, values.aggregate, values.min_track_frames)
     output = Path(output)
+    if values.robustness and not videos:
+        raise UsageError("--robustness alters whole videos: name some with --videos manifest.csv")
     sources = read_manifest(videos) if videos else []
     crops = [] if videos else read_split(Path(split), part)
     network = _runtime_model(model)
     output.mkdir(parents=True, exist_ok=True)
     if videos:
         used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
-        analyzer = Analyzer(model=str(network), threads=values.threads, **used)
+        analyzer = Analyzer(
+            model=str(network), calibration=values.calibration, threads=values.threads, **used
+        )
         card = analyzer.classifier.card
         scores = _judge_videos(sources, analyzer, rule, used, output / SCORES_NAME)
         judged = f"the videos of {Path(videos)}"
@@ -81,7 +91,7 @@ def evaluate(
         )  # fmt: skip
     else:
         used = {name: getattr(values, name) for name in _CROP_SETTINGS}
-        classifier = Classifier(network, values.threads, values.precision)
+        classifier = Classifier(network, values.threads, values.precision, values.calibration)
         card = classifier.card
         kept = [crop for crop in crops if not crop.augmented]
         if not kept:
@@ -93,6 +103,11 @@ def evaluate(
             protocol += f"; {len(crops) - len(kept)} augmented copies are left out"
     write_scores(output / SCORES_NAME, scores)
     video_level = _level([s for s in scores if s.level == "video"], rule, values.seed)
+    robustness = {}
+    if values.robustness:
+        robustness = _robustness(
+            sources, video_level.scored, analyzer, rule, used, output, values.seed
+        )
     found = Evaluation(
         card=card,
         judged=judged,
@@ -108,6 +123,9 @@ def evaluate(
             [s.verdict == "uncertain" for s in video_level.scored],
             rule.threshold,
         ),
+        quality=by_quality(scores, rule.threshold, values.seed),
+        aggregations=aggregations(scores, values.seed),
+        robustness=robustness,
         output=output,
     )
     _write(found)
@@ -181,45 +199,92 @@ def _row(
 ) -> Score:
     at = (crop.frame, crop.second) if level == "frame" else (None, None)
     about = crop.video, crop.label, crop.group, crop.method, crop.dataset
-    return Score(level, path, *about, *at, probability, verdict, reason)
+    row = Score(level, path, *about, *at, probability, verdict, reason)
+    box = crop.x1, crop.y1, crop.x2, crop.y2
+    if level == "frame" and any(box):  # a split without an index knows nothing of its crops
+        row = replace(row, face_size=face_size(box), sharpness=crop.blur)
+    return row
 
 
 def _judge_videos(
-    sources: Sequence[Source], analyzer: Analyzer, rule: Rule, used: dict, path: Path
-) -> list[Score]:
-    """The rows of every video, its frames before it; ``path`` holds them while they come in."""
-    sha256 = analyzer.classifier.card.sha256
-    keys = [score_key(source.path, sha256, used) for source in sources]
+    sources: Sequence[Source], analyzer: Analyzer, rule: Rule, used: dict, path: Path,
+    alteration: str = "",
+) -> list[Score]:  # fmt: skip
+    """The rows of every video, its frames before it; ``path`` holds them while they come in.
+
+    With an ``alteration``, those of copies that were altered so.
+    """
+    if alteration:
+        used = used | {"alteration": asdict(ALTERATIONS[alteration])}
+    card = analyzer.classifier.card
+    if card.calibration:
+        used = used | {"calibration": card.calibration}
+    keys = [score_key(source.path, card.sha256, used) for source in sources]
     done = read_finished(path, set(keys))
     # Rows of videos that were cut off, or judged otherwise, go.
     write_scores(path, [score for scores in done.values() for score in scores])
-    with _bar("videos") as bar:
+    with _bar(f"videos, {alteration}" if alteration else "videos") as bar:
         task = bar.add_task("", total=len(sources), completed=len(done))
         for source, key in zip(sources, keys, strict=True):
             if key in done:
                 continue
-            done[key] = _judge_video(source, analyzer, key)
+            done[key] = _judge_video(source, analyzer, key, alteration, path.parent)
             append_scores(path, done[key])
             bar.advance(task)
     return [_relabel(score, source, rule)
             for source, key in zip(sources, keys, strict=True) for score in done[key]]  # fmt: skip
 
 
-def _judge_video(source: Source, analyzer: Analyzer, key: str) -> list[Score]:
-    """The rows of one video. A folder of frames, which 'detect' would take apart, is refused."""
+def _judge_video(
+    source: Source, analyzer: Analyzer, key: str, alteration: str, folder: Path
+) -> list[Score]:
+    """The rows of one video. A folder of frames, which 'detect' would take apart, is refused.
+
+    With an ``alteration``, a copy that was altered so is judged, which is in ``folder`` meanwhile.
+    """
     about = source.name, source.name, source.label, source.group, source.method, source.dataset
     if source.path.is_dir():
         reason = "a folder of frames, not a video: preprocess and split it and judge its crops"
-        return [Score("video", *about, None, None, None, "unreadable", reason, key)]
-    report = analyzer.analyze(source.path)
+        return [Score("video", *about, None, None, None, "unreadable", reason, key=key)]
+    if alteration:
+        try:
+            report = analyze_altered(analyzer, source.path, alteration, folder, math.inf)
+        except UnreadableError as error:
+            return [Score("video", *about, None, None, None, "unreadable", str(error), key=key)]
+    else:
+        report = analyzer.analyze(source.path)
     faces = [face for person in report.tracks for face in person.frames]
     rows = [
-        Score("frame", *about, face.index, face.second, face.probability_fake, "", key=key)
+        Score(
+            "frame", *about, face.index, face.second, face.probability_fake, "", key=key,
+            face_size=face.face_size, sharpness=face.sharpness, turn=face.turn,
+        )
         for face in sorted(faces, key=lambda face: face.index)
-    ]
+    ]  # fmt: skip
     p = report.probability_fake
     reason = report.reason if p is None else ""
-    return [*rows, Score("video", *about, None, None, p, report.verdict, reason, key)]
+    video = Score(
+        "video", *about, None, None, p, report.verdict, reason, key=key,
+        bits_per_pixel=report.video and report.video.bits_per_pixel,
+    )  # fmt: skip
+    return [*rows, video]
+
+
+def _robustness(
+    sources: Sequence[Source], before: Sequence[Score], analyzer: Analyzer, rule: Rule, used: dict,
+    output: Path, seed: int,
+) -> dict[str, Comparison]:  # fmt: skip
+    """The videos that have a score ``before``, judged again under each alteration."""
+    names = {score.path for score in before}
+    scored = [source for source in sources if source.name in names]
+    comparisons = {}
+    for alteration in ALTERATIONS:
+        path = output / f"scores_{alteration}.csv"
+        rows = _judge_videos(scored, analyzer, rule, used, path, alteration)
+        write_scores(path, rows)
+        videos = [row for row in rows if row.level == "video"]
+        comparisons[alteration] = compare(before, videos, rule.threshold, seed)
+    return comparisons
 
 
 def _relabel(score: Score, source: Source, rule: Rule) -> Score:

@@ -47,7 +47,7 @@ def export(
     difference = float(np.abs(expected - from_onnx).max())
     if not difference < PARITY:
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
-    _write_runtime_form(onnx_path, stem, size)
+    _write_runtime_form(onnx_path, stem, size, head=keras_model.get_weights()[-2:])
     logits = compile_model(stem.with_suffix(".xml"), precision="f32")(batch)[0][:, 0]
     runtime_difference = float(np.abs(expected - 1 / (1 + np.exp(-logits))).max())
     calibrated = "not calibrated: give --calibrate SPLIT for that"
@@ -103,21 +103,34 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
 
 
-def _write_runtime_form(onnx_path: Path, stem: Path, size: int) -> None:
-    """OpenVINO IR that takes uint8 pictures and gives the logit, and its card."""
+def _write_runtime_form(onnx_path: Path, stem: Path, size: int, head: list[np.ndarray]) -> None:
+    """OpenVINO IR that takes uint8 pictures and gives logit and evidence, and its card.
+
+    ``evidence`` (n, h, w) is the class activation map (Zhou et al., CVPR 2016, arXiv 1512.04150):
+    the ``head``, a kernel (channels, 1) and a bias (1,), applied to each cell of the last features.
+    The head is linear, so the map's mean is the logit that it gives for the mean of the features.
+    """
+    from openvino import opset13 as ops
     from openvino.preprocess import PrePostProcessor
 
-    network = openvino.Core().read_model(onnx_path)
-    sigmoid = next(op for op in network.get_ops() if op.get_type_name() == "Sigmoid")
+    onnx = openvino.Core().read_model(onnx_path)
+    pool = next(op for op in onnx.get_ops() if op.get_type_name() == "ReduceMean")
+    kernel, bias = head
+    one_by_one = kernel.reshape(1, -1, 1, 1)
+    cells = ops.convolution(pool.input_value(0), one_by_one, [1, 1], [0, 0], [0, 0], [1, 1])
+    cells = ops.add(cells, bias.reshape(1, 1, 1, 1))
+    evidence = ops.squeeze(cells, np.int64([1]))
     # The logit, not the probability: in bfloat16 a sigmoid would be 1 from 0.998 on.
-    network = openvino.Model([sigmoid.input_value(0)], network.get_parameters(), "xception")
+    logit = ops.reduce_mean(cells, np.int64([2, 3]), keep_dims=False)
+    network = openvino.Model([logit, evidence], onnx.get_parameters(), "xception")
     network.reshape([-1, size, size, 3])
     steps = PrePostProcessor(network)
     steps.input().tensor().set_element_type(openvino.Type.u8)
     steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
     network = steps.build()
     network.input().get_tensor().set_names({"crops"})
-    network.output().get_tensor().set_names({"logit"})
+    for output, name in zip(network.outputs, ("logit", "evidence"), strict=True):
+        output.get_tensor().set_names({name})
     with TemporaryDirectory(dir=stem.parent) as folder:
         partial = Path(folder) / stem.with_suffix(".xml").name
         openvino.save_model(network, partial, compress_to_fp16=True)

@@ -1,6 +1,6 @@
 """How good a detector is: labels and probabilities -> metrics with 95 % intervals over groups.
 
-scikit-learn computes every metric, ``bootstrap`` its interval.
+scikit-learn computes every metric but the calibration error, ``bootstrap`` its interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics as sk
 
-from unmask.training.bootstrap import GRID, equal_error_rate, resample, tpr_at_fpr
+from unmask.training.bootstrap import GRID, equal_error_rate, reliability, resample, tpr_at_fpr
 
 RESAMPLES = 1000
 FEWEST_GROUPS = 5
@@ -98,6 +98,24 @@ def _from_roc(rate: Callable) -> Callable:
     return metric
 
 
+def reliability_bins(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probability and share of fakes, (10,) each, in bins of equally many rows.
+
+    ``y`` (n,) are the labels, ``p`` (n,) the probabilities; the bins go from high to low.
+    """
+    order = np.argsort(-p)
+    y, p = y[order], p[order]
+    ends = np.flatnonzero(np.append(np.diff(p) != 0, True))
+    sums = (np.cumsum(values)[ends] for values in (np.ones(len(p)), p, y))
+    return reliability(*(np.append(0, values) for values in sums))
+
+
+def _calibration_error(y: np.ndarray, p: np.ndarray, called: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015)."""
+    mean, share = reliability_bins(y, p)
+    return np.abs(mean - share).mean()
+
+
 # name -> (the classes it needs, how it is computed from labels, probabilities and calls)
 _METRICS: dict[str, tuple[str, Callable]] = {
     "accuracy": ("any", lambda y, p, called: sk.accuracy_score(y, called)),
@@ -112,6 +130,7 @@ _METRICS: dict[str, tuple[str, Callable]] = {
     "tpr_at_5_percent_fpr": ("both", _from_roc(tpr_at_fpr)),
     "log_loss": ("any", lambda y, p, called: sk.log_loss(y, p, labels=[0, 1])),
     "brier": ("any", lambda y, p, called: sk.brier_score_loss(y, p, pos_label=1)),
+    "calibration_error": ("both", _calibration_error),
 }
 METRICS = tuple(_METRICS)
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from unmask.training.metrics import Measurement
+from unmask.training.metrics import Measurement, reliability_bins
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 _LABELS = ("real", "fake")
@@ -145,6 +145,36 @@ def score_histogram(
         # Beside the axes, where it can hide no bar.
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=10, frameon=False)
     rows[-1].set_xlabel("probability of fake", fontsize=11)
+    _save(figure, path)
+
+
+def reliability_diagram(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """Share of fakes over probability in ten equally full bins, for each name's labels and scores.
+
+    Ticks below and above are the single reals and fakes.
+    """
+    title = "Reliability: what a probability of fake is worth"
+    figure = _figure(0.6 + 4.6 * len(panels), 5.4, title)
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (name, (labels, probabilities)) in zip(row, panels.items(), strict=True):
+        _plain(axes)
+        mean, share = reliability_bins(labels, probabilities)
+        error = np.abs(mean - share).mean()
+        axes.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle=":", label="as it should be")
+        axes.plot(mean, share, "o-", color=_GREEN, linewidth=2, label="a tenth of the videos")
+        for label, at, colour in ((0, -0.06, _BLUE), (1, 1.06, _ORANGE)):
+            own = probabilities[labels == label]
+            axes.plot(own, np.full(len(own), at), "|", color=colour, markersize=9,
+                      label=f"a {_LABELS[label]} video ({len(own):,})")  # fmt: skip
+        axes.axvline(0.5, color="black", linewidth=1, linestyle="--")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.1, 1.1), aspect="equal")
+        axes.set_title(f"{name}: calibration error {error:.3f}", fontsize=12)
+        axes.set_xlabel("mean probability of fake", fontsize=11)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    row[0].set_ylabel("share of fakes among the videos", fontsize=11)
+    handles, names = row[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     _save(figure, path)
 
 

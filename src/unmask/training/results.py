@@ -11,7 +11,10 @@ import numpy as np
 from sklearn.metrics import classification_report
 
 from unmask.classifier import Card
-from unmask.training.metrics import RESAMPLES, Measurement
+from unmask.training import altered
+from unmask.training.altered import Comparison
+from unmask.training.breakdown import Bin, aggregation_table, quality_table
+from unmask.training.metrics import RESAMPLES, Measurement, Metric
 from unmask.training.scores import Score
 from unmask.verdict import Rule
 
@@ -39,7 +42,8 @@ class Evaluation:
     """An evaluation that is done; ``str()`` is its summary in a few lines.
 
     ``judged`` says what was judged and ``protocol`` how; ``certainty`` is metrics.set_aside of
-    the videos' verdicts.
+    the videos' verdicts; ``quality`` and ``aggregations`` are those of ``breakdown``;
+    ``robustness`` compares the verdicts by alteration, where that was asked for.
     """
 
     card: Card
@@ -51,6 +55,9 @@ class Evaluation:
     videos: Level
     frames: Level
     certainty: dict
+    quality: dict[str, list[Bin]]
+    aggregations: dict[str, Metric]
+    robustness: dict[str, Comparison]
     output: Path
 
     def __str__(self) -> str:
@@ -78,6 +85,9 @@ class Evaluation:
             },
             "videos": _level_dict(self.videos) | {"certainty": self.certainty},
             "frames": _level_dict(self.frames),
+            "by_quality": {k: [b.as_dict() for b in bins] for k, bins in self.quality.items()},
+            "aggregations": {name: auc.as_dict() for name, auc in self.aggregations.items()},
+            "robustness": {name: c.as_dict() for name, c in self.robustness.items()},
         }  # fmt: skip
 
 
@@ -99,11 +109,19 @@ def report_text(found: Evaluation) -> str:
         ("What the numbers mean", "\n".join(map(_wrap, _meaning(found)))),
         ("Uncertain verdicts", _certainty(found)),
     ]
+    if found.robustness:
+        uncertain = 1 - found.certainty["coverage"]
+        text = altered.table(found.videos.whole, uncertain, found.robustness)
+        sections.append(("How verdicts hold when videos are altered", text))
     for kind in ("method", "dataset"):
         for name, level in both:
             parts = level.methods if kind == "method" else level.datasets
             if parts:
                 sections.append((f"By {kind}: {name}", _parts_table(parts, kind)))
+    sections += [
+        ("By quality of the picture", quality_table(found.quality)),
+        ("Ways to make one score of a video's frames", aggregation_table(found.aggregations)),
+    ]
     threshold = found.rule.threshold
     for name, level in both:
         sections.append((f"Classification report (scikit-learn): {name}",
@@ -125,7 +143,8 @@ def _head(found: Evaluation) -> str:
     card = found.card
     title = f"Evaluation of {card.name} {card.version}"
     facts = {
-        "model": f"sha256 {card.sha256}",
+        "model": f"sha256 {card.sha256}"
+        + (f", calibrated by the file {card.calibration}" if card.calibration else ""),
         "judged": found.judged,
         "protocol": found.protocol,
         "settings": ", ".join(f"{name} {value}" for name, value in found.settings.items()),

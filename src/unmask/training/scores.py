@@ -12,6 +12,10 @@ from typing import Any
 from unmask import __version__
 
 SCORES_NAME = "scores.csv"
+_NUMBERS = {
+    "frame": int, "second": float, "probability_fake": float, "face_size": float,
+    "sharpness": float, "turn": float, "bits_per_pixel": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Score:
 
     ``path`` is the crop or the video, ``video`` the video it belongs to, ``frame`` and ``second``
     where in it. ``probability_fake`` is None and ``reason`` says why where there is no telling.
+    A frame's ``face_size``, ``sharpness`` and ``turn`` are those of quality.Quality, a video's
+    ``bits_per_pixel`` that of quality.bits_per_pixel; None where they were not measured.
     ``key`` names the file, model and settings that the probability came from.
     """
 
@@ -35,6 +41,10 @@ class Score:
     probability_fake: float | None
     verdict: str
     reason: str = ""
+    face_size: float | None = None
+    sharpness: float | None = None
+    turn: float | None = None
+    bits_per_pixel: float | None = None
     key: str = ""
 
     @property
@@ -101,6 +111,6 @@ def _score(row: dict[str, str]) -> Score:
     values: dict[str, Any] = {f.name: row[f.name] for f in fields(Score)}
     if None in values.values():
         raise ValueError("a row that was cut off")
-    for name, kind in (("frame", int), ("second", float), ("probability_fake", float)):
+    for name, kind in _NUMBERS.items():
         values[name] = kind(values[name]) if values[name] else None
     return Score(**values)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from unmask import provenance
+from unmask.cli import main
 from unmask.errors import UsageError
 from unmask.provenance import CREDENTIAL_STATES, inspect
 
@@ -32,10 +34,10 @@ GREY = np.full((64, 64, 3), 127, np.uint8)
 class Studio:
     """Signs media with a certificate that an authority of its own has made."""
 
-    def __init__(self, expired: bool = False):
+    def __init__(self, valid: timedelta = timedelta(days=20)):
         self._root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        root = self._certificate("Test Root", "Test Authority", self._root_key)
-        leaf = self._certificate("Test Signer", "Test Studio", key, expired)
+        root = self._certificate("Test Root", "Test Authority", self._root_key, timedelta(days=20))
+        leaf = self._certificate("Test Signer", "Test Studio", key, valid)
         self.root = root.public_bytes(serialization.Encoding.PEM)
         self._chain = leaf.public_bytes(serialization.Encoding.PEM) + self.root
         self._key = key.private_bytes(
@@ -44,13 +46,13 @@ class Studio:
             serialization.NoEncryption(),
         )
 
-    def _certificate(self, name, organisation, key, expired=False):
+    def _certificate(self, name, organisation, key, valid):
         def names(common, owner):
             parts = (NameOID.ORGANIZATION_NAME, owner), (NameOID.COMMON_NAME, common)
             return x509.Name([x509.NameAttribute(kind, text) for kind, text in parts])
 
         is_root = key is self._root_key
-        start = datetime.now(UTC) - timedelta(days=30 if expired else 1)
+        start = datetime.now(UTC) - timedelta(days=1)
         uses = dict.fromkeys(
             ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
              "encipher_only", "decipher_only"),
@@ -64,7 +66,7 @@ class Studio:
             .issuer_name(names("Test Root", "Test Authority"))
             .public_key(key.public_key())
             .not_valid_before(start)
-            .not_valid_after(start + timedelta(days=20))
+            .not_valid_after(start + valid)
             .add_extension(x509.BasicConstraints(is_root, None), critical=True)
             .add_extension(
                 x509.KeyUsage(
@@ -188,9 +190,10 @@ def test_altered(tmp_path, signed, studio):
     assert inspect(write(tmp_path / "c.mp4", cut), trusted).credentials.state == "altered"
 
 
-def test_expired_certificate_is_invalid_but_not_altered(tmp_path, fake_clip):
-    studio = Studio(expired=True)
-    path = write(tmp_path / "old.mp4", studio.sign(fake_clip.read_bytes(), "video/mp4"))
+def test_expired_certificate_is_invalid_but_not_altered(tmp_path):
+    studio = Studio(valid=timedelta(days=1, seconds=2))  # of which the first day is over
+    path = write(tmp_path / "old.jpg", studio.sign(jpeg(GREY), "image/jpeg"))
+    time.sleep(3)
     credentials = inspect(path, write(tmp_path / "own.pem", studio.root)).credentials
     assert credentials.state == "invalid"
     assert any("not valid at the time" in problem for problem in credentials.problems)
@@ -227,7 +230,7 @@ def test_nothing_is_fetched(tmp_path, studio):
         with pytest.raises(TimeoutError):
             server.accept()
     assert credentials.state == "not_checked"
-    assert url in credentials.reason
+    assert url in credentials.problems[0]
 
 
 def test_no_library_from_the_working_folder(tmp_path, monkeypatch, signed):
@@ -306,3 +309,10 @@ def test_untagged_file_has_no_hints(tmp_path):
     path = write_video(tmp_path / "plain.avi", [GREY], codec="mjpeg", pix_fmt="yuvj420p",
                        options={"fflags": "+bitexact"})  # fmt: skip
     assert inspect(path).hints == ()
+
+
+def test_detect_tells_where_a_file_says_it_comes_from(real_clip, capsys):
+    assert main(["detect", str(real_clip), "--provenance", "--max-frames", "1"]) == 0
+    assert "names FFmpeg ('Lavf')" in capsys.readouterr().out
+    assert main(["detect", str(real_clip), "--provenance", "--trust-list", str(real_clip)]) == 2
+    assert "trust list" in capsys.readouterr().err

@@ -111,6 +111,11 @@ class Analyzer:
             verdict = no_face(people.frames, s.min_face, s.detection_score)
         else:
             verdict = judge(tracks, self.rule)
+        provenance = None
+        if self.settings.provenance:
+            from unmask.provenance import inspect
+
+            provenance = inspect(path, self.settings.trust_list or None)
         reason, damage = verdict.reason, video and video.damage
         if damage:
             reason += f" The file is damaged ({damage}): only what could be decoded was judged."
@@ -137,6 +142,7 @@ class Analyzer:
                 total=time.perf_counter() - start,
             ),
             damage=damage,
+            provenance=provenance,
         )
 
 

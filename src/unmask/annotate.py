@@ -20,8 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from unmask.container import DECODER_ERRORS, in_words, open_container, orientation
 from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.report import Report, TrackReport
-from unmask.tracks import _thumbnail as thumbnail
-from unmask.tracks import is_cut
+from unmask.tracks import is_cut, thumbnail
 from unmask.verdict import sigmoid
 from unmask.video import Frame, Video, is_image
 

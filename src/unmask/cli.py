@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,11 +67,24 @@ def _command(help: str, example: str, *arguments: _Argument):
         "it; for several inputs, a folder",
         metavar="OUT",
     ),
+    _path(
+        "--html",
+        "write the report as a page (.html) that stands on its own; for several inputs, a folder",
+        metavar="FILE",
+    ),
+    _Argument(
+        "--robustness",
+        "with --html: judge every input again after compression, halving and blur, and show "
+        "whether the verdict holds",
+        {"action": "store_true"},
+    ),
 )
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and print a table, or JSON lines; then draw the annotated copies."""
     from unmask.analyze import Analyzer, find_inputs
     from unmask.annotate import annotate_all, plan_outputs
+    from unmask.explain import Exhibits
+    from unmask.html_report import plan_pages, render, verdicts_when_altered, write_page
     from unmask.report import JsonLines, Table
     from unmask.video import is_media
 
@@ -78,17 +92,29 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     if args.json and is_media(Path(args.json)):
         # Whoever takes --json for a switch would have a video overwritten.
         raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
+    if args.robustness and not args.html:
+        raise UsageError("--robustness is shown on the page: add --html FILE")
     outputs = plan_outputs(inputs, args.annotate) if args.annotate else []
+    pages = plan_pages(inputs, args.html) if args.html else []
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
     reports = []
     with writer:
-        analyzer = Analyzer(**vars(settings))
-        for path in inputs:
-            report = analyzer.analyze(path, on_progress=writer.progress)
+        asked = settings.provenance or bool(pages)
+        analyzer = Analyzer(**vars(settings) | {"provenance": asked})
+        for number, path in enumerate(inputs):
+            exhibits = Exhibits() if pages else None
+            report = analyzer.analyze(path, on_progress=writer.progress, exhibits=exhibits)
+            if pages:
+                altered = verdicts_when_altered(analyzer, report) if args.robustness else None
+                page = render(
+                    report, exhibits, card=analyzer.classifier.card, settings=analyzer.settings,
+                    command_line=args.command_line, altered=altered,
+                )  # fmt: skip
+                write_page(pages[number], page)
             writer.add(report)
             if outputs:
                 reports.append(report)
-    failures = annotate_all(reports, outputs, settings.threads)
+    failures = annotate_all(reports, outputs, settings.threads) if outputs else []
     for failure in failures:
         print(f"unmask detect: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -298,6 +324,7 @@ def _described(setting: Setting) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 when it could not be done, 2 for wrong usage."""
     args = _parser().parse_args(argv)
+    args.command_line = shlex.join(["unmask", *(sys.argv[1:] if argv is None else argv)])
     names = [s.name for s in for_command(args.command)]
     try:
         settings = resolve(args.command, {n: getattr(args, n) for n in names})

@@ -90,9 +90,7 @@ class Exhibits:
         with_pictures = [p for p in self._people.values() if p.worst]
         if len(with_pictures) > _PEOPLE:
             # Somebody who flashes up once must not push out who decides the verdict.
-            least = min(
-                with_pictures, key=lambda p: (min(p.frames, _SETTLED), p.logits / p.frames)
-            )
+            least = min(with_pictures, key=lambda p: (min(p.frames, _SETTLED), p.logits / p.frames))
             least.worst.clear()
 
     def of(self, person: int) -> list[Exhibit]:

@@ -69,6 +69,7 @@ _PROBLEMS = {
     "signingCredential.expired": "the signer's certificate was not valid at the time of signing, "
     "or no time stamp proves when that was",
     "signingCredential.ocsp.revoked": "the signer's certificate was revoked",
+    "timeStamp.untrusted": "the authority that stamped the time is not on the trust list",
     "claimSignature.mismatch": "the signature does not fit the credentials",
     "claimSignature.missing": "the signature is missing",
     "assertion.hashedURI.mismatch": "a part of the credentials is not the one that was signed",
@@ -162,8 +163,8 @@ class Signer:
 
     ``name`` is the certificate's subject and ``issuer`` the authority that made it, ``None`` where
     it gives none; anybody can make a certificate with any names, so they mean something in the
-    state 'valid' only. ``time`` is when it was signed as a time stamp authority says, ISO 8601,
-    ``None`` where there is no such stamp.
+    state 'valid' only. ``time`` is when it was signed as a time stamp says, ISO 8601, ``None``
+    where there is none; 'problems' says if its authority is not on the trust list.
     """
 
     name: str | None
@@ -328,6 +329,8 @@ def _check(path: Path, trust_list: Path | None) -> Credentials:
     settings: dict[str, Any] = dict(_OFFLINE)
     if trust_list:
         settings["trust"] = {"trust_anchors": trust_list.read_text(encoding="utf-8")}
+    else:  # else every file whose certificate has expired since would be invalid
+        settings["verify"] = {**_OFFLINE["verify"], "verify_timestamp_trust": False}
     context = c2pa.Context(c2pa.Settings.from_dict(settings))
     errors = c2pa.C2paError
     try:
@@ -335,20 +338,22 @@ def _check(path: Path, trust_list: Path | None) -> Credentials:
             return _in_words(json.loads(reader.json()), json.loads(reader.crjson()), trust_list)
     except errors.ManifestNotFound:
         return Credentials("none", "The file has no Content Credentials; most files have none.")
-    except errors.RemoteManifest as error:
-        return Credentials(
-            "not_checked",
-            f"Not checked: the Content Credentials are kept on a server ({_clean(error)}), and "
-            "nothing is fetched; c2patool does that.",
-        )
     except errors as error:
-        # That is about the file, not its credentials; who wants them gone can as well strip them.
-        if isinstance(error, errors.NotSupported) or "asset could not be parsed" in str(error):
-            return Credentials("none", "Content Credentials are not found in files of this kind.")
+        problem = str(error)
+        if problem.startswith("Remote:"):
+            reason = "Not checked: the Content Credentials are on a server, and nothing is fetched."
+            return Credentials("not_checked", reason, problems=(_clean(problem),))
+        # These are about the file; who broke it to hide credentials could have stripped them.
+        if problem.startswith(("NotSupported:", "Io:", "Other: asset could not be parsed")):
+            return Credentials(
+                "none",
+                "None were found: the checker cannot read files of this kind, or this one is "
+                "damaged.",
+            )
         return Credentials(
             "invalid",
             "There are Content Credentials, but they cannot be read: they are damaged or forged.",
-            problems=(_clean(error),),
+            problems=(_clean(problem),),
         )
 
 
@@ -360,15 +365,19 @@ def _in_words(store: dict, details: dict, trust_list: Path | None) -> Credential
     manifests = _dict(store.get("manifests"))
     active = _dict(manifests.get(store.get("active_manifest")))
     results = _dict(store.get("validation_results"))
-    failures = [_dict(f) for f in _list(_dict(results.get("activeManifest")).get("failure"))]
+    checks = _dict(results.get("activeManifest"))
+    failures = [_dict(f) for f in _list(checks.get("failure"))]
     state = {"Trusted": "valid", "Valid": "untrusted"}.get(store.get("validation_state"))
     if state is None:
         altered = any(_ALTERED.search(str(failure.get("code"))) for failure in failures)
         state = "altered" if altered else "invalid"
     for delta in _list(results.get("ingredientDeltas")):
         failures += _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
+    # c2pa lets it pass, and still gives the time.
+    remarks = [_dict(remark) for remark in _list(checks.get("informational"))]
+    failures += [remark for remark in remarks if remark.get("code") == "timeStamp.untrusted"]
     if trust_list is None:  # then the reason says so
-        failures = [f for f in failures if _dict(f).get("code") != "signingCredential.untrusted"]
+        failures = [f for f in failures if not str(_dict(f).get("code")).endswith(".untrusted")]
     others = [_dict(m) for m in manifests.values() if m is not active]
     actions = [sentence for manifest in (active, *others) for sentence in _actions(manifest)]
     return Credentials(
@@ -384,8 +393,8 @@ def _in_words(store: dict, details: dict, trust_list: Path | None) -> Credential
 def _reason(state: str, listed: bool) -> str:
     if state == "untrusted" and not listed:
         return (
-            "The file is as it was signed, but who signed it was not checked: no trust list was "
-            "given."
+            "The file is as it was signed, but who signed it, and when, was not checked: no trust "
+            "list was given."
         )
     return {
         "valid": "The file is as it was signed, by a signer on your trust list.",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from unmask.provenance import Provenance
+
 SCHEMA = Path(__file__).with_name("report.schema.json")
 SCHEMA_VERSION = 1
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
@@ -99,6 +101,7 @@ class Report:
     ``probability_fake`` and ``confidence`` are None for the verdicts 'no_face' and 'unreadable',
     ``video`` is None for 'unreadable', ``sha256`` is None where the file could not be read at all.
     ``damage`` says what is wrong with a file that was judged by what could be decoded.
+    ``provenance`` is what the file says of where it comes from, None unless that was asked for.
     """
 
     path: str
@@ -113,6 +116,7 @@ class Report:
     tracks: list[TrackReport]
     timings_seconds: Timings
     damage: str | None = None
+    provenance: "Provenance | None" = None
 
     @property
     def frames_judged(self) -> int:
@@ -298,4 +302,13 @@ def print_reports(reports: list[Report]) -> None:
         if report.verdict != "real" or report.damage:
             line = safe_text(report.path, "bold"), ": ", safe_text(report.reason)
             console.print(Text.assemble(*line))
+        if report.provenance:
+            console.print(Text.assemble(safe_text(report.path, "bold"), ": ",
+                                        safe_text(_origin(report.provenance))))  # fmt: skip
     sys.stdout.flush()  # Ctrl-C ends the process without ceremony
+
+
+def _origin(provenance: "Provenance") -> str:
+    """What a file says of where it comes from, in a few sentences."""
+    credentials = provenance.credentials
+    return " ".join([credentials.reason, *credentials.actions, *provenance.hints])

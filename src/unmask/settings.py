@@ -198,6 +198,30 @@ SETTINGS: tuple[Setting, ...] = (
         ("evaluate",),
         type=bool,
     ),
+    Setting(
+        "record",
+        "",
+        "with --videos: write the figures into the model's card, so that reports can state them; "
+        "the text is the set's name (default: do not)",
+        ("evaluate",),
+        type=str,
+    ),
+    # What the file says of itself.
+    Setting(
+        "provenance",
+        False,
+        "also tell what the file's Content Credentials and tags say of where it comes from, which "
+        "is never part of the score; --html always does",
+        ("detect",),
+        type=bool,
+    ),
+    Setting(
+        "trust_list",
+        "",
+        "PEM file with the certificates of those you trust to sign Content Credentials",
+        ("detect",),
+        type=str,
+    ),
     # What the machine gives.
     Setting("threads", 0, "processor threads (0: all)", _ANALYSIS, low=0, high=256),
     Setting(

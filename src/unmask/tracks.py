@@ -86,11 +86,11 @@ class Tracker:
         ``image`` is the frame they are from, RGB ``uint8`` (height, width, 3): a cut is seen in it.
         """
         self._samples += 1
-        thumbnail = _thumbnail(image)
-        if self._thumbnail is not None and is_cut(self._thumbnail, thumbnail):
+        small = thumbnail(image)
+        if self._thumbnail is not None and is_cut(self._thumbnail, small):
             self._trails = []
             self.cuts.append(second)
-        self._thumbnail = thumbnail
+        self._thumbnail = small
         self._trails = [
             trail
             for trail in self._trails
@@ -142,7 +142,7 @@ def _distances(boxes: np.ndarray, old: np.ndarray) -> np.ndarray:
     return apart / mean_side + np.abs(np.log2(sides[0][:, None] / sides[1][None]))
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
+def thumbnail(image: np.ndarray) -> np.ndarray:
     """A 32x32 grey picture, ``uint8``: enough to tell a cut from a movement."""
     rows, cols = (max(1, n // 128) for n in image.shape[:2])
     small = np.ascontiguousarray(image[::rows, ::cols])

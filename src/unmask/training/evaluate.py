@@ -6,8 +6,10 @@ what is shipped.
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unmask.analyze import Analyzer
-from unmask.classifier import SHIPPED, Classifier
+from unmask.classifier import SHIPPED, Classifier, Measured
 from unmask.data.index import Crop, read_split
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UnreadableError, UsageError
@@ -64,13 +66,18 @@ def evaluate(
     ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
     on where an interrupted run with the same output stopped. Raises DatasetError when there is
     nothing that could be judged, ModelError for a model that cannot be run, UsageError for
-    ``robustness`` without videos.
+    ``robustness`` without videos, and for ``record`` without, or with a ``calibration``.
     """
     values = resolve("evaluate", settings)
     rule = Rule(values.threshold, values.uncertain, values.aggregate, values.min_track_frames)
     output = Path(output)
     if values.robustness and not videos:
         raise UsageError("--robustness alters whole videos: name some with --videos manifest.csv")
+    if values.record and (not videos or values.calibration):
+        raise UsageError(
+            "--record writes what the model alone does on videos: name some with --videos "
+            "manifest.csv, and leave --calibration away"
+        )
     sources = read_manifest(videos) if videos else []
     crops = [] if videos else read_split(Path(split), part)
     network = _runtime_model(model)
@@ -129,7 +136,31 @@ def evaluate(
         output=output,
     )
     _write(found)
+    if values.record:
+        _record(found, values.record, network.with_suffix(".json"))
     return found
+
+
+def _record(found: Evaluation, name: str, path: Path) -> None:
+    """Write the videos' figures into the model's card. Raises DatasetError where one is missing."""
+    metrics = found.videos.whole.metrics
+    figures = {m: metrics[m] for m in ("roc_auc", "recall", "false_positive_rate")}
+    for metric in figures.values():
+        if metric.value is None:
+            raise DatasetError(f"there is nothing to record: {metric.reason}")
+    scored = found.videos.scored
+    measured = Measured(
+        set=name,
+        videos={"real": found.videos.whole.real, "fake": found.videos.whole.fake},
+        **{m: (metric.value, metric.low, metric.high) for m, metric in figures.items()},
+        uncertain=sum(s.verdict == "uncertain" for s in scored) / len(scored),
+        threshold=found.rule.threshold,
+        date=datetime.now(UTC).date().isoformat(),
+    )
+    card = json.loads(path.read_bytes()) | {"measured": asdict(measured)}
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _runtime_model(model: str | Path) -> Path:

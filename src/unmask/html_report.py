@@ -1,0 +1,328 @@
+"""The report as a page: one HTML file for people, with everything in it and no script.
+
+The page is templates/report.html, its looks are templates/report.css; here is what they show.
+Nothing on it is loaded from anywhere, and every text in it is escaped, whoever wrote it.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from unmask import timeline
+from unmask.classifier import Card
+from unmask.errors import UnreadableError, UsageError
+from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
+from unmask.mesh import FaceMesh
+from unmask.report import Report, TrackReport, printable
+from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
+
+if TYPE_CHECKING:
+    from unmask.analyze import Analyzer
+
+SMALL_FACE = 100.0
+"""Pixels: smaller faces are enlarged more than twofold before they are judged."""
+
+BLURRED = 20.0
+"""Sharpness (quality.sharpness) under which 'unmask split' drops a face as too blurred."""
+
+TURNED = 0.3
+"""Turn (quality.turn) of about 25 degrees."""
+
+COMPRESSED = 0.05
+"""Bits per pixel (quality.bits_per_pixel) under which H.264 visibly smooths faces."""
+
+FEW_FRAMES = 8
+"""Fewer judged frames than this make a verdict that hangs on single frames."""
+
+ROBUST_SECONDS = 60.0
+"""How much of a film is altered and judged again, or --robustness would take hours."""
+
+MOST_DOTS = 400
+"""Frames of a person that the chart shows one by one."""
+
+_MOST_PEOPLE = 12  # with a section of their own, as many as have pictures
+_MOST_LISTED = 100  # in the table of the others
+_ENDS = (".html", ".htm")
+_LIBRARIES = ("unmask", "openvino", "av", "opencv-python-headless", "numpy")
+
+HEADLINES = {
+    "fake": "Looks manipulated",
+    "real": "No sign of manipulation found",
+    "uncertain": "Too close to call",
+    "no_face": "No face to judge",
+    "unreadable": "The file could not be read",
+}
+_ADVICE = {
+    "fake": "Look at the people and moments below, and at where the video comes from, before you "
+    "publish or act on this. A model's verdict alone is no proof.",
+    "real": "This is no proof that the video is authentic: the model knows some ways to manipulate "
+    "faces and misses part of those, too.",
+    "uncertain": "Do not read this as half fake: nothing is decided either way.",
+    "no_face": "Nothing was judged, so nothing is known about this file. If it shows a face, try "
+    "again with the settings that the reason names.",
+    "unreadable": "Nothing was judged, so nothing is known about this file. Get it again from "
+    "where it came from, or convert it to an ordinary MP4.",
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person's part of the page: the track, its pictures, and where the evidence lies."""
+
+    track: TrackReport
+    exhibits: list[Exhibit]
+    strongest: str
+    stretches: list[list]
+    warnings: list[str]
+
+
+def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
+    """Where the page of each input goes: to ``target``, or into it if it is a folder.
+
+    In a folder a page is called <file name>.html, with a number where two inputs have one name.
+    Raises UsageError for a ``target`` that is one file for several inputs, that does not end in
+    .html, that is an input itself, or whose folder does not exist.
+    """
+    if not target.is_dir():
+        if len(inputs) > 1:
+            raise UsageError(
+                f"there are {len(inputs)} inputs: give --html a folder that exists, not {target}"
+            )
+        if target.suffix.lower() not in _ENDS:
+            # Whoever takes --html for a switch would have a video overwritten.
+            raise UsageError(f"--html takes a file that ends in .html, or a folder: not {target}")
+        if target.exists() and any(target.samefile(path) for path in inputs):
+            raise UsageError(f"{target} is what is to be judged: give --html another file")
+        if not target.parent.is_dir():
+            raise UsageError(f"there is no folder {target.parent}: make it, or give another")
+        return [target]
+    pages: list[Path] = []
+    taken = {os.path.realpath(path).lower() for path in inputs}
+    for path in inputs:
+        page, number = target / f"{path.name}.html", 1
+        # Some file systems make no difference of capitals.
+        while os.path.realpath(page).lower() in taken:
+            number += 1
+            page = target / f"{path.name}-{number}.html"
+        taken.add(os.path.realpath(page).lower())
+        pages.append(page)
+    return pages
+
+
+def write_page(target: Path, html: str) -> None:
+    """Write a page; it is there whole, or not at all. Raises OSError."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(html, encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredVerdict] | str:
+    """The verdicts on altered copies of what the report is on, or a sentence why there are none."""
+    if report.probability_fake is None:
+        return "There is no verdict that could hold or not."
+    try:
+        return verdicts_after(analyzer, report.path, max_seconds=ROBUST_SECONDS)
+    except UnreadableError as error:
+        return f"No altered copies could be made: {error}."
+
+
+def render(
+    report: Report,
+    exhibits: Exhibits,
+    *,
+    card: Card,
+    settings: SimpleNamespace,
+    command_line: str,
+    altered: Sequence[AlteredVerdict] | str | None = None,
+    made: datetime | None = None,
+) -> str:
+    """The page on one report.
+
+    ``exhibits`` were filled by the analysis, ``card`` is the model's and ``settings`` those of
+    'unmask detect' that were in use. ``altered`` are robustness.verdicts_after, or a sentence that
+    says why there are none; None where nobody asked. ``made`` is now, if not given.
+    """
+    path = Path(report.path)
+    mesh = FaceMesh(settings.threads) if report.tracks else None
+    step = timeline.sample_step(report.tracks)
+    # The most suspicious first, but who was seen too briefly to decide comes after who was not.
+    order = sorted(
+        report.tracks,
+        key=lambda t: (len(t.frames) < settings.min_track_frames, -t.probability_fake),
+    )
+    people = []
+    for track in order[:_MOST_PEOPLE]:
+        shown = exhibits.of(track.id)
+        people.append(
+            Person(
+                track, shown, strongest(shown, mesh) if shown else "",
+                timeline.stretches(track.frames, step), _face_warnings(track),
+            )
+        )  # fmt: skip
+    css, environment = _environment()
+    return environment.get_template("report.html").render(
+        css=css,
+        css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+        report=report,
+        name=path.name,
+        headline=HEADLINES[report.verdict],
+        advice=_ADVICE[report.verdict],
+        people=people,
+        others=order[_MOST_PEOPLE : _MOST_PEOPLE + _MOST_LISTED],
+        unlisted=max(0, len(order) - _MOST_PEOPLE - _MOST_LISTED),
+        warnings=_warnings(report),
+        cuts=exhibits.cuts,
+        span=_span(report),
+        most_dots=MOST_DOTS,
+        ramp=_ramp(),
+        full=FULL,
+        card=card,
+        settings=settings,
+        command_line=command_line,
+        altered=altered,
+        alterations=ALTERATIONS,
+        robust_seconds=ROBUST_SECONDS,
+        provenance=report.provenance,
+        file_bytes=path.stat().st_size if report.sha256 else None,
+        made=(made or datetime.now(UTC)).astimezone(UTC),
+        versions={name: version(name) for name in _LIBRARIES},
+    )
+
+
+def clock(second: float, digits: int = 1) -> str:
+    """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
+    scale = 10**digits
+    whole, part = divmod(round(second * scale), scale)
+    hours, rest = divmod(whole, 3600)
+    text = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
+    text += f":{rest % 60:02}"
+    return f"{text}.{part:0{digits}}" if digits else text
+
+
+def picture(image: np.ndarray) -> str:
+    """An RGB ``uint8`` image as a data: URI of a JPEG."""
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def _environment() -> tuple[Any, Any]:
+    """The style sheet, and the templates' environment: it escapes and spells out every text."""
+    import jinja2
+    from markupsafe import Markup
+
+    loader = jinja2.PackageLoader("unmask")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Control characters and those that turn the direction of writing, in a file's name or tags.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        "clock": clock,
+        "picture": picture,
+        "percent": lambda share: f"{100 * share:.0f} %",
+        "headline": HEADLINES.__getitem__,
+        "heat": lambda e: overlay(e.crop, heat_map(e.evidence, len(e.crop))),
+        "running_mean": timeline.running_mean,
+        "rows": timeline.rows,
+        "dots": lambda frames: timeline.extremes(frames, MOST_DOTS),
+        "ticks": timeline.ticks,
+        "seen": _seen,
+        "rate": _rate,
+    }
+    css = loader.get_source(environment, "report.css")[0]
+    return Markup(css), environment
+
+
+def _seen(track: TrackReport) -> str:
+    frames = _frames(len(track.frames))
+    if track.first_second == track.last_second:
+        return f"at {clock(track.first_second)} in {frames}"
+    return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+def _rate(figure: Sequence[float | None]) -> str:
+    """A measured share and its interval in words."""
+    value, low, high = figure
+    between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
+    return f"{100 * value:.0f} in 100{between}"
+
+
+def _span(report: Report) -> float:
+    """How many seconds the timeline covers."""
+    last = max((t.last_second for t in report.tracks), default=0.0)
+    stated = report.video and report.video.duration_seconds
+    # A duration that is stated wrongly must not squeeze all that was seen into a corner.
+    return stated if stated and last <= stated <= max(2 * last, last + 60) else last
+
+
+def _ramp() -> str:
+    """The colours of the heat maps from none to FULL, as a picture."""
+    heat = np.tile(np.linspace(0, FULL, 160, dtype=np.float32), (10, 1))
+    return picture(overlay(np.full((10, 160, 3), 128, np.uint8), heat))
+
+
+def _face_warnings(track: TrackReport) -> list[str]:
+    """What makes this person's verdict less sure, in sentences."""
+    size, sharpness, turn = (
+        float(np.median([getattr(frame, field) for frame in track.frames]))
+        for field in ("face_size", "sharpness", "turn")
+    )
+    found = []
+    if size < SMALL_FACE:
+        found.append(
+            f"The face is small: half of the time under {size:.0f} pixels (small: under "
+            f"{SMALL_FACE:.0f}). It had to be enlarged, and fine traces are not in it."
+        )
+    if sharpness < BLURRED:
+        found.append(
+            f"The face is blurred or strongly smoothed: sharpness {sharpness:.0f} (blurred: under "
+            f"{BLURRED:.0f}). Blur hides traces, and can itself be mistaken for one."
+        )
+    if turn > TURNED:
+        found.append(
+            f"The face is mostly turned sideways: turn {turn:.2f} (turned: over {TURNED:g}, about "
+            "25 degrees). The model was trained mainly on frontal faces."
+        )
+    return found
+
+
+def _warnings(report: Report) -> list[str]:
+    """What makes the whole verdict less sure, in sentences."""
+    found = []
+    if report.damage:
+        found.append(f"The file is damaged ({report.damage}): only a part of it was judged.")
+    video = report.video
+    if video and video.bits_per_pixel is not None and video.bits_per_pixel < COMPRESSED:
+        found.append(
+            f"The file is strongly compressed: {video.bits_per_pixel:.3f} bits for each pixel "
+            f"(strong: under {COMPRESSED:g}; newer codecs than H.264 need about half as many). "
+            "Compression wipes out traces of manipulation and leaves its own."
+        )
+    if 0 < report.frames_judged < FEW_FRAMES:
+        frames = _frames(report.frames_judged)
+        found.append(
+            f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much. "
+            "Of a video, --every 5 looks at more."
+        )
+    return found

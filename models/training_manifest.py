@@ -19,7 +19,10 @@ HELD_OUT_SOURCES = {
     "bytedance/X-Portrait",
 }  # fmt: skip
 HELD_OUT_IN_SEARCH = {
-    "Playmate111/Playmate", "deepbrainai-research/float", "OpenTalker/SadTalker", "grisoon/INFP",
+    "Playmate111/Playmate",
+    "deepbrainai-research/float",
+    "OpenTalker/SadTalker",
+    "grisoon/INFP",
     "StelaBou/HyperReenact",
 }
 HELD_OUT_GROUPS = {

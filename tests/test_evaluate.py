@@ -76,6 +76,16 @@ def test_crops_are_scored_as_the_shipped_classifier_does(judged):
     assert float(row["probability_fake"]) == pytest.approx(sigmoid(logits.mean()), abs=0.01)
 
 
+def test_a_still_among_enough_videos_is_left_out(tmp_path):
+    crops = make_split(tmp_path, groups=20)
+    make_crop(tmp_path / "test/real/still.png", seed=1)
+    still = Crop("test/real/still.png", "real", "still.jpg", "gs", split="test")
+    write_index(tmp_path, [*crops, still])
+    found = evaluate("shipped", tmp_path, None, tmp_path / "results")
+    assert found.videos.whole.real == 20
+    assert "1 stills, which flatter, are left out" in found.protocol
+
+
 def test_videos_of_one_name_but_other_methods_stay_apart(judged):
     videos = [r for r in read_rows(judged[2]) if r["level"] == "video"]
     assert len(videos) == len({(r["video"], r["method"]) for r in videos}) == 15

@@ -100,9 +100,7 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}"
 
 
-def _largest_face(
-    path: Path, detector: FaceDetector, mesh: FaceMesh
-) -> Portrait | None:
+def _largest_face(path: Path, detector: FaceDetector, mesh: FaceMesh) -> Portrait | None:
     """The largest face in a picture's or video's first frame."""
     with Video(path) as source:
         image = next(source.sample()).image

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unmask.analyze import Analyzer
 from unmask.classifier import SHIPPED, Classifier, Measured
-from unmask.data.index import Crop, read_split
+from unmask.data.index import Crop, read_split, without_stills
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UnreadableError, UsageError
 from unmask.quality import face_size
@@ -100,14 +100,17 @@ def evaluate(
         used = {name: getattr(values, name) for name in _CROP_SETTINGS}
         classifier = Classifier(network, values.threads, values.precision, values.calibration)
         card = classifier.card
-        kept = [crop for crop in crops if not crop.augmented]
-        if not kept:
+        own = [crop for crop in crops if not crop.augmented]
+        if not own:
             raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
+        kept = without_stills(own)
         scores = _judge_crops(kept, Path(split), classifier, rule)
         judged = f"the {part} crops of {Path(split)}"
         protocol = "a video's score is the mean of logits over all its crops, whoever they show"
-        if len(kept) < len(crops):
-            protocol += f"; {len(crops) - len(kept)} augmented copies are left out"
+        if len(own) < len(crops):
+            protocol += f"; {len(crops) - len(own)} augmented copies are left out"
+        if len(kept) < len(own):
+            protocol += f"; {len(own) - len(kept)} stills, which flatter, are left out"
     write_scores(output / SCORES_NAME, scores)
     video_level = _level([s for s in scores if s.level == "video"], rule, values.seed)
     robustness = {}

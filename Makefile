@@ -33,11 +33,12 @@ DATA ?= all
 INIT ?= imagenet
 RUN := runs/shipped-$(DATA)
 RECIPE := --trainable-layers all --batch 24 --train-crop 192 --steps-per-epoch 120 \
-  --optimizer adamw --schedule cosine --label-smoothing 0.05 --patience 0 --select auc
+  --optimizer adamw --schedule cosine --label-smoothing 0.05 --patience 0 --select auc \
+  --families self_blend=0.35,decoder_look=0.25,cross_swap=0.2,mouth_edit=0.2
 
 train-shipped-model: $(VENV)/test.stamp
 	mkdir -p $(RUN)
-	$(BIN)/python models/training_manifest.py $(if $(filter open,$(DATA)),--open) \
+	$(BIN)/python models/training_manifest.py --search $(if $(filter open,$(DATA)),--open) \
 	  $(DATA_FOLDER) $(RUN)/manifest.csv
 	$(BIN)/unmask preprocess --manifest $(RUN)/manifest.csv dataset $(RUN)/preprocessed \
 	  --every 10 --max-frames 40 --balance none

@@ -82,9 +82,7 @@ def _command(help: str, example: str, *arguments: _Argument):
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and print a table, or JSON lines; then draw the annotated copies."""
     from unmask.analyze import Analyzer, find_inputs
-    from unmask.annotate import annotate_all, plan_outputs
     from unmask.explain import Exhibits
-    from unmask.html_report import plan_pages, render, verdicts_when_altered, write_page
     from unmask.report import JsonLines, Table
     from unmask.video import is_media
 
@@ -94,8 +92,15 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
     if args.robustness and not args.html:
         raise UsageError("--robustness is shown on the page: add --html FILE")
-    outputs = plan_outputs(inputs, args.annotate) if args.annotate else []
-    pages = plan_pages(inputs, args.html) if args.html else []
+    outputs, pages = [], []
+    if args.annotate:
+        from unmask.annotate import annotate_all, plan_outputs
+
+        outputs = plan_outputs(inputs, args.annotate)
+    if args.html:
+        from unmask.html_report import plan_pages, render, verdicts_when_altered, write_page
+
+        pages = plan_pages(inputs, args.html)
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
     reports = []
     with writer:

@@ -26,8 +26,8 @@ def degrade(
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
     ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
-    resolution that each of them really has, and made equally sharp. ``strength`` in [0, 1] scales
-    how likely and how bad all the rest is. Returns crops of the same size.
+    resolution that each of them really has, and made equally sharp. ``strength`` in [0, 1] scales how likely and how bad
+    all the rest is. Returns crops of the same size.
     """
     size = crops[0].shape[0]
     side = native = float(np.clip(face_size * margin, 48, size))

@@ -26,7 +26,7 @@ def degrade(
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
     ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
-    resolution that each of them really has, and made equally sharp. ``strength`` in [0, 1] scales how likely and how bad
+    resolution that each of them really has. ``strength`` in [0, 1] scales how likely and how bad
     all the rest is. Returns crops of the same size.
     """
     size = crops[0].shape[0]
@@ -35,7 +35,6 @@ def degrade(
         side = np.exp(rng.uniform(np.log(native * (1 - 0.55 * strength)), np.log(native)))
     side = max(48, int(side))
     crops = [cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA) for c in crops]
-    crops = equally_sharp(crops)
     if rng.random() < 0.6 * strength:
         crops = _recolour(crops, rng, strength)
     if rng.random() < 0.2 * strength:
@@ -53,29 +52,6 @@ def degrade(
     if rng.random() < 0.1:
         crops = _cover(crops, rng)
     return crops
-
-
-def equally_sharp(crops: list[np.ndarray]) -> list[np.ndarray]:
-    """Soften crops of one size until each has as little fine detail as the softest of them.
-
-    Else sharpness alone would tell real from fake: generators paint softer than cameras record.
-    """
-    goal = min(map(_detail, crops))
-    softened = []
-    for crop in crops:
-        low, high = 0.0, 4.0  # Gaussian's sigma in pixels, halved in on
-        soft = crop
-        for _ in range(6 if _detail(crop) > 1.03 * goal else 0):
-            spread = (low + high) / 2
-            soft = cv2.GaussianBlur(crop, (0, 0), spread)
-            low, high = (spread, high) if _detail(soft) > goal else (low, spread)
-        softened.append(soft)
-    return softened
-
-
-def _detail(crop: np.ndarray) -> float:
-    """How much the finest detail of a crop varies, in grey levels."""
-    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_16S).std())
 
 
 def _compress(

@@ -153,10 +153,12 @@ class _People:
         self, detector: FaceDetector, classifier: Classifier, exhibits: Exhibits | None = None
     ):
         self.frames = 0
-        self._exhibits = exhibits
         self.faces_seconds = self.classify_seconds = 0.0
         self._detector, self._classifier, self._tracker = detector, classifier, Tracker()
         self._tracks: dict[int, Track] = {}
+        self._exhibits = exhibits
+        if exhibits:
+            exhibits.cuts = self._tracker.cuts
         size = classifier.card.input_size
         self._crops = np.empty((_BATCH, size, size, 3), np.uint8)
         self._pending: list[tuple[int, Sighting]] = []  # with the person's id
@@ -172,8 +174,6 @@ class _People:
         self.frames += 1
         faces = self._detector.detect(frame.image)
         ids = self._tracker.update(frame.second, faces, frame.image)
-        if self._exhibits:
-            self._exhibits.cuts = self._tracker.cuts
         for face, person in zip(faces, ids, strict=True):
             crop = crop_face(frame.image, face.box, self._classifier.card.input_size)
             quality = face_quality(face, crop)

@@ -21,7 +21,7 @@ from unmask.container import DECODER_ERRORS, in_words, open_container, orientati
 from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.report import Report, TrackReport
 from unmask.tracks import is_cut, thumbnail
-from unmask.verdict import sigmoid
+from unmask.verdict import logit, sigmoid
 from unmask.video import Frame, Video, is_image
 
 _VIDEO_ENDS = (".mp4",)
@@ -195,8 +195,8 @@ class _Person:
         self.last_index = self._indexes[-1]
         self._seconds = [frame.second for frame in track.frames]
         self._boxes = np.array([frame.box for frame in track.frames])
-        p = np.clip([frame.probability_fake for frame in track.frames], 1e-12, 1 - 1e-12)
-        means = np.cumsum(np.log(p / (1 - p))) / np.arange(1, len(p) + 1)
+        logits = logit([frame.probability_fake for frame in track.frames])
+        means = np.cumsum(logits) / np.arange(1, len(logits) + 1)
         self._running = [sigmoid(mean) for mean in means]
 
     def at(self, index: int) -> tuple[np.ndarray, float] | None:

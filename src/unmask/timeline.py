@@ -7,14 +7,14 @@ from itertools import pairwise
 import numpy as np
 
 from unmask.report import FrameReport, TrackReport
-from unmask.verdict import sigmoid
+from unmask.verdict import logit, sigmoid
 
 _NEIGHBOURS = 2  # frames on either side that the mean runs over, at least
 _WINDOWS = 40  # a long stretch has about so many independent means, or the line would be a scribble
 _MOST_POINTS = 200  # of a line: more are no longer told apart
 _MOST_ROWS = 60
 _MISSED = 1.5  # samples: a longer step means that the person was not found in one
-_SURE = 1e-6  # a probability of 0 or 1 has no logit; this far from them is as good
+_SURE = 1e-6  # the report's sixth decimal: nearer to 0 or 1 a probability says no more
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,4 @@ def ticks(seconds: float, most: int = 5) -> list[float]:
 
 
 def _logits(frames: Sequence[FrameReport]) -> np.ndarray:
-    p = np.clip([frame.probability_fake for frame in frames], _SURE, 1 - _SURE)
-    return np.log(p / (1 - p))
+    return logit([frame.probability_fake for frame in frames], _SURE)

@@ -49,6 +49,12 @@ def sigmoid(logit: float) -> float:
     return float(0.5 * (1 + np.tanh(logit / 2)))
 
 
+def logit(probabilities: Sequence[float] | np.ndarray, sure: float = 1e-12) -> np.ndarray:
+    """Probabilities (n,) -> logits (n,). One of 0 or 1 has none: ``sure`` from them is as good."""
+    p = np.clip(probabilities, sure, 1 - sure)
+    return np.log(p) - np.log1p(-p)
+
+
 def track_probability(track: Track) -> float:
     """The probability that a person is fake: the sigmoid of the mean logit of its faces."""
     return sigmoid(np.mean([s.logit for s in track.sightings]))

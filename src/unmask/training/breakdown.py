@@ -12,7 +12,7 @@ from scipy.stats import trim_mean
 
 from unmask.training.metrics import FEWEST_GROUPS, Measurement, Metric, measure
 from unmask.training.scores import Score
-from unmask.verdict import sigmoid
+from unmask.verdict import logit, sigmoid
 
 # Score's field -> (its level, into how many bins of equally many rows, what it is)
 _MEASURES = {
@@ -21,7 +21,6 @@ _MEASURES = {
     "turn": ("frame", 3, "turned sideways: 0 frontal, 0.5 about half profile"),
     "bits_per_pixel": ("video", 2, "compression of the file, bits per pixel"),
 }
-_SURE = 1e-12  # a probability of 0 or 1 has no logit; this far from them is as good
 
 
 @dataclass(frozen=True)
@@ -148,9 +147,7 @@ def aggregations(scores: Sequence[Score], seed: int = 0) -> dict[str, Metric]:
         if s.level == "frame" and s.probability_fake is not None:
             videos.setdefault((s.dataset, s.label, s.method, s.video), []).append(s)
     firsts = [rows[0] for rows in videos.values()]
-    probabilities = [np.array([s.probability_fake for s in rows]) for rows in videos.values()]
-    probabilities = [np.clip(p, _SURE, 1 - _SURE) for p in probabilities]
-    logits = [np.log(p / (1 - p)) for p in probabilities]
+    logits = [logit([s.probability_fake for s in rows]) for rows in videos.values()]
     found = {}
     for name, (field, combine) in _AGGREGATIONS.items():
         weights = [[getattr(s, field) if field else 1.0 for s in rows] for rows in videos.values()]

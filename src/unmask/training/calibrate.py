@@ -32,7 +32,7 @@ from unmask.training import plots
 from unmask.training.batches import read_crop
 from unmask.training.evaluate import evaluate
 from unmask.training.metrics import Measurement, measure
-from unmask.verdict import sigmoid
+from unmask.verdict import logit, sigmoid
 
 CALIBRATION_NAME = "calibration.json"
 DIAGRAM_NAME = "reliability_diagram.png"
@@ -145,7 +145,7 @@ def calibrate_on_videos(
     labels = np.array([score.is_fake for score in scored])
     before = np.array([score.probability_fake for score in scored])
     groups = [score.group or score.video for score in scored]
-    logits = _logit(before)
+    logits = logit(before, sure=np.finfo(np.float64).eps)
     found = fit_calibration(logits, labels, allowed)
     after = cross_fitted(logits, labels, groups, allowed)
     measured = [measure(labels, p, groups, seed=values["seed"]) for p in (before, after)]
@@ -180,13 +180,6 @@ def cross_fitted(
         for index in np.flatnonzero(~rest):
             probabilities[index] = sigmoid(logits[index] * found.scale + found.offset)
     return probabilities
-
-
-def _logit(probabilities: np.ndarray) -> np.ndarray:
-    """The logits of probabilities, finite also where these were rounded to 0 or 1."""
-    eps = np.finfo(np.float64).eps
-    p = np.clip(probabilities, eps, 1 - eps)
-    return np.log(p) - np.log1p(-p)
 
 
 def _write(

@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from unmask.container import DECODER_ERRORS, in_words, open_container, orientation
 from unmask.errors import UnmaskError, UnreadableError, UsageError
+from unmask.outputs import plan
 from unmask.report import Report, TrackReport
 from unmask.tracks import is_cut, thumbnail
 from unmask.verdict import logit, sigmoid
@@ -51,29 +52,21 @@ def plan_outputs(inputs: Sequence[Path], target: Path) -> list[Path]:
     where that name is taken by another copy or by an input. Raises UsageError for a ``target``
     that cannot be written, that is there already, or that is one file for several inputs.
     """
-    if not target.is_dir():
-        if len(inputs) > 1:
-            raise UsageError(
-                f"there are {len(inputs)} inputs: give --annotate a folder that exists, "
-                f"not {target}"
-            )
+    outputs = plan(inputs, target, "--annotate", _name)
+    if outputs == [target]:
         _check_output(inputs[0], target)
         if target.exists():
             # Whoever takes --annotate for a switch would have a video overwritten.
             raise UsageError(f"{target} exists: delete it, or give --annotate another file")
-        return [target]
-    taken = {os.path.realpath(path).lower() for path in inputs}
-    outputs = []
-    for path in inputs:
-        end = path.suffix.lower() if path.suffix.lower() in _IMAGE_ENDS else ".png"
-        end = end if is_image(path) else _VIDEO_ENDS[0]
-        output, number = target / f"{path.stem}{_MARK}{end}", 1
-        while os.path.realpath(output).lower() in taken:
-            number += 1
-            output = target / f"{path.stem}{_MARK}-{number}{end}"
-        taken.add(os.path.realpath(output).lower())
-        outputs.append(output)
     return outputs
+
+
+def _name(path: Path) -> tuple[str, str]:
+    """Stem and ending of an input's copy in a folder."""
+    if not is_image(path):
+        return path.stem + _MARK, _VIDEO_ENDS[0]
+    end = path.suffix.lower()
+    return path.stem + _MARK, end if end in _IMAGE_ENDS else ".png"
 
 
 def annotate(

@@ -23,6 +23,7 @@ from unmask.classifier import Card
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.mesh import FaceMesh
+from unmask.outputs import plan
 from unmask.report import Report, TrackReport, printable
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 
@@ -93,11 +94,8 @@ def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
     Raises UsageError for a ``target`` that is one file for several inputs, that does not end in
     .html, that is an input itself, or whose folder does not exist.
     """
-    if not target.is_dir():
-        if len(inputs) > 1:
-            raise UsageError(
-                f"there are {len(inputs)} inputs: give --html a folder that exists, not {target}"
-            )
+    pages = plan(inputs, target, "--html", lambda path: (path.name, ".html"))
+    if pages == [target]:
         if target.suffix.lower() not in _ENDS:
             # Whoever takes --html for a switch would have a video overwritten.
             raise UsageError(f"--html takes a file that ends in .html, or a folder: not {target}")
@@ -105,17 +103,6 @@ def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
             raise UsageError(f"{target} is what is to be judged: give --html another file")
         if not target.parent.is_dir():
             raise UsageError(f"there is no folder {target.parent}: make it, or give another")
-        return [target]
-    pages: list[Path] = []
-    taken = {os.path.realpath(path).lower() for path in inputs}
-    for path in inputs:
-        page, number = target / f"{path.name}.html", 1
-        # Some file systems make no difference of capitals.
-        while os.path.realpath(page).lower() in taken:
-            number += 1
-            page = target / f"{path.name}-{number}.html"
-        taken.add(os.path.realpath(page).lower())
-        pages.append(page)
     return pages
 
 

@@ -29,15 +29,13 @@ from unmask.data.manifest import read_manifest
 from unmask.errors import DatasetError
 from unmask.settings import resolve
 from unmask.training import plots
-from unmask.training.batches import read_crop
-from unmask.training.evaluate import evaluate
+from unmask.training.evaluate import crop_logits, evaluate
 from unmask.training.metrics import Measurement, measure
 from unmask.verdict import logit, sigmoid
 
 CALIBRATION_NAME = "calibration.json"
 DIAGRAM_NAME = "reliability_diagram.png"
 
-_BATCH = 16
 _MEASURED = {
     "false_positive_rate": "reals called fake (FPR)", "recall": "fakes found (TPR)",
     "calibration_error": "calibration error (ECE)", "brier": "Brier score", "log_loss": "log loss",
@@ -107,14 +105,9 @@ def calibrate(model: Path, split: Path, part: str = "val", false_positives: floa
     classifier = Classifier(model)
     videos: dict[tuple[str, int], list[float]] = defaultdict(list)
     crops = without_stills([c for c in read_split(split, part) if not c.augmented])
-    for start in range(0, len(crops), _BATCH):
-        batch = [(c, read_crop(split / c.path, classifier.card.input_size))
-                 for c in crops[start : start + _BATCH]]  # fmt: skip
-        batch = [(crop, image) for crop, image in batch if image is not None]
-        if batch:
-            logits = classifier.logits(np.stack([image for _, image in batch]))
-            for (crop, _), logit in zip(batch, logits, strict=True):
-                videos[crop.video, crop.is_fake].append(float(logit))
+    for crop, raw in crop_logits(crops, split, classifier):
+        if raw is not None:
+            videos[crop.video, crop.is_fake].append(raw)
     labels = np.array([key[1] for key in videos])
     return fit_calibration(
         np.array([np.mean(seen) for seen in videos.values()]), labels, false_positives

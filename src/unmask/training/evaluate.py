@@ -7,7 +7,7 @@ what is shipped.
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,6 +188,19 @@ def _bar(what: str) -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
+def crop_logits(
+    crops: Sequence[Crop], folder: Path, classifier: Classifier
+) -> Iterator[tuple[Crop, float | None]]:
+    """Every crop of a split's folder and its calibrated logit; None where it cannot be read."""
+    for start in range(0, len(crops), _BATCH):
+        batch = crops[start : start + _BATCH]
+        images = [read_crop(folder / c.path, classifier.card.input_size) for c in batch]
+        good = [image for image in images if image is not None]
+        logits = iter(classifier.logits(np.stack(good)) if good else ())
+        for crop, image in zip(batch, images, strict=True):
+            yield crop, None if image is None else float(next(logits))
+
+
 def _judge_crops(
     crops: Sequence[Crop], folder: Path, classifier: Classifier, rule: Rule
 ) -> list[Score]:
@@ -197,25 +210,19 @@ def _judge_crops(
     videos: dict[tuple, tuple[Crop, Track]] = {}
     with _bar("crops") as bar:
         task = bar.add_task("", total=len(crops))
-        for start in range(0, len(crops), _BATCH):
-            batch = crops[start : start + _BATCH]
-            images = [read_crop(folder / c.path, classifier.card.input_size) for c in batch]
-            good = [image for image in images if image is not None]
-            logits = iter(classifier.logits(np.stack(good)) if good else ())
-            for crop, image in zip(batch, images, strict=True):
-                names = crop.dataset, crop.label, crop.method, crop.video
-                _, track = videos.setdefault(names, (crop, Track(1)))
-                if image is None:
-                    missing = not (folder / crop.path).exists()
-                    reason = "the file is missing" if missing else "the picture cannot be decoded"
-                    frames.append(_row("frame", crop, crop.path, None, "unreadable", reason))
-                    continue
-                logit = float(next(logits))
-                box = crop.x1, crop.y1, crop.x2, crop.y2
-                track.sightings.append(Sighting(crop.frame, crop.second, box, crop.score, logit))
-                p = sigmoid(logit)
-                frames.append(_row("frame", crop, crop.path, p, rule.verdict(p)))
-            bar.advance(task, len(batch))
+        for crop, logit in crop_logits(crops, folder, classifier):
+            bar.advance(task)
+            names = crop.dataset, crop.label, crop.method, crop.video
+            _, track = videos.setdefault(names, (crop, Track(1)))
+            if logit is None:
+                missing = not (folder / crop.path).exists()
+                reason = "the file is missing" if missing else "the picture cannot be decoded"
+                frames.append(_row("frame", crop, crop.path, None, "unreadable", reason))
+                continue
+            box = crop.x1, crop.y1, crop.x2, crop.y2
+            track.sightings.append(Sighting(crop.frame, crop.second, box, crop.score, logit))
+            p = sigmoid(logit)
+            frames.append(_row("frame", crop, crop.path, p, rule.verdict(p)))
     # Crops do not say which person they show, so the video's rule here is always the mean.
     mean = replace(rule, aggregate="mean")
     rows = []

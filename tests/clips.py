@@ -27,8 +27,12 @@ def write_video(
     pix_fmt: str = "yuv420p",
     seconds: Sequence[float] | None = None,
     options: dict[str, str] | None = None,
+    encoder: dict[str, str] | None = None,
 ) -> Path:
-    """Encode RGB images, 25 a second or shown at the given ``seconds``."""
+    """Encode RGB images, 25 a second or shown at the given ``seconds``.
+
+    ``options`` are the container's, ``encoder`` the codec's.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         stream = None
         for number, image in enumerate(images):
@@ -37,7 +41,7 @@ def write_video(
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = pix_fmt
                 if codec in ("libx264", "libx265"):
-                    stream.options = {"preset": "ultrafast", "crf": "12"}
+                    stream.options = {"preset": "ultrafast", "crf": "12"} | (encoder or {})
                 if seconds is not None:
                     stream.codec_context.time_base = TICK
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -19,6 +19,8 @@ from clips import (
     write_sound,
     write_video,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unmask.errors import UnreadableError
 from unmask.video import Video
@@ -68,6 +70,48 @@ def test_a_cap_of_all_frames_leaves_none_out(tmp_path, name):
     path = write_video(tmp_path / name, numbered(50), seconds=[i / 30 for i in range(50)])
     _, frames = sample(path, every=1, max_frames=50)
     assert [f.index for f in frames] == list(range(50))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_cap_skips_what_lies_between(tmp_path, name):
+    gop = {"g": "20", "bf": "0" if name == "a.avi" else "3"}
+    path = write_video(tmp_path / name, numbered(250), encoder=gop)
+    video, frames = sample(path, every=5, max_frames=5)
+    assert [f.index for f in frames] == [0, 50, 100, 150, 200]
+    assert [number_of(f.image) for f in frames] == [0, 50, 100, 150, 200]
+    assert video.frames_decoded < (60 if name != "a.ts" else 250)
+    assert video.damage is None
+
+
+@given(
+    count=st.integers(2, 120), gop=st.integers(1, 130), every=st.integers(1, 30),
+    most=st.integers(1, 12), steps=st.lists(st.integers(5, 400), min_size=120, max_size=120),
+)  # fmt: skip
+def test_skipping_finds_the_frames_that_reading_all_finds(
+    tmp_path_factory, count, gop, every, most, steps
+):
+    path = tmp_path_factory.mktemp("skip") / "a.mkv"
+    seconds = [sum(steps[:i]) / 1000 for i in range(count)]
+    write_video(path, numbered(count), seconds=seconds, encoder={"g": str(gop)})
+    _, skipping = sample(path, every=every, max_frames=most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unmask.video._WORTH_SEEKING", 10**9)
+        _, reading = sample(path, every=every, max_frames=most)
+    seen = [(f.index, number_of(f.image)) for f in skipping]
+    assert seen == [(f.index, number_of(f.image)) for f in reading]
+    assert all(index == number for index, number in seen)
+
+
+@pytest.mark.parametrize("sampling", ["fast", "keyframes"])
+def test_faster_sampling_decodes_less_and_stays_near(tmp_path, sampling):
+    path = write_video(tmp_path / "a.mp4", numbered(200), encoder={"g": "20", "bf": "2"})
+    video, frames = sample(path, every=20, sampling=sampling)
+    assert video.frames_decoded < (150 if sampling == "fast" else 40)
+    assert len(frames) == 10
+    for place, frame in enumerate(frames):
+        assert 20 * place <= frame.index < 20 * place + 3
+        assert number_of(frame.image) == frame.index
+    assert video.damage is None
 
 
 @pytest.mark.parametrize("stated", [0.2, 160.0])

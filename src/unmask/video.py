@@ -20,13 +20,17 @@ from unmask.container import (
     upright_rgb,
 )
 from unmask.errors import UnreadableError
+from unmask.timetable import TIME_STAMP_ERROR, read_timetable
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts",
      ".wmv", ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".ogg", ".mxf", ".gif", ".vob")
 )  # fmt: skip
-_TIME_STAMP_ERROR = 0.002  # seconds; Matroska rounds its time stamps to milliseconds
+_NOT_DECODED = {"exact": "DEFAULT", "fast": "NONREF", "keyframes": "NONKEY"}
+# Containers that know where their keyframes are; in others a seek may land beyond.
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+_WORTH_SEEKING = 24  # frames: a seek empties the decoder's pipeline, which costs about as much
 
 
 @dataclass(frozen=True)
@@ -172,67 +176,93 @@ class Video:
             duration = None
         return VideoInfo(width, height, duration, fps, stream.codec_context.name, image)
 
-    def sample(self, every: int = 15, max_frames: int = 0) -> Iterator[Frame]:
+    def sample(
+        self, every: int = 15, max_frames: int = 0, sampling: str = "exact"
+    ) -> Iterator[Frame]:
         """Yield every ``every``-th frame, or, with ``max_frames``, so many evenly spaced ones.
 
         Only the frames that are yielded are converted to RGB. With a cap, frames are chosen by
-        time stamp over the whole video, and never closer than ``every`` frames. Call it once.
+        time stamp over the whole video, and never closer than ``every`` frames; what lies between
+        is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames; 'fast'
+        decodes only frames that others are built on, 'keyframes' only those that stand alone, and
+        both take the first one that comes when a frame is due. Call it once.
+
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
-        step = self._cap_step(every, max_frames) if max_frames else None
-        next_second, yielded, last = 0.0, 0, None
-        for index, frame in enumerate(self._all_frames()):
-            self.frames_decoded = index + 1
-            second = self._second(frame, index)
-            if step is None:
-                wanted = index % every == 0
-            else:
-                due = second >= next_second - _TIME_STAMP_ERROR
-                wanted = due and (last is None or index - last >= every)
-            if wanted:
-                if step is not None:
-                    next_second = (yielded + 1) * step
-                yielded, last = yielded + 1, index
-                yield Frame(index, second, self._to_rgb(frame))
-                if max_frames and yielded == max_frames:
-                    return
-        self._check_end(second)
+        self._stream.codec_context.skip_frame = _NOT_DECODED[sampling]
+        self._sees_end = sampling != "keyframes"
+        if max_frames:
+            frames = self._spread(every, max_frames)
+        elif sampling == "exact":
+            frames = (counted for counted in self._counted() if counted[0] % every == 0)
+        else:
+            frames = self._due(every)
+        for index, frame in frames:
+            yield Frame(index, self._second(frame, index), self._to_rgb(frame))
+
+    def _counted(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """All decoded frames with their numbers."""
+        frame: av.VideoFrame | None = self._first
+        while frame is not None:
+            self.frames_decoded += 1
+            last = self.frames_decoded - 1, frame
+            yield last
+            frame = next(self._frames, None)
+        self._check_end(self._second(*reversed(last)))
+
+    def _due(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The first decoded frame at or after every ``every``-th, numbered by its time."""
+        rate, due = self.info.fps or 25.0, 0
+        for count, frame in self._counted():
+            index = round(self._second(frame, count) * rate)
+            if index >= due:
+                due = (index // every + 1) * every
+                yield index, frame
+
+    def _spread(self, every: int, max_frames: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """At most ``max_frames`` frames, evenly spaced in time and ``every`` frames apart."""
+        timetable = read_timetable(self.path, self._stream)
+        if self._container.format.name not in _INDEXED:
+            timetable = timetable.without_keyframes()
+        self._check_end(timetable.second(len(timetable.frames) - 1))
+        found, due, latest = 0, 0.0, 0.0
+        for count, frame in self._counted():
+            second = self._second(frame, count)
+            if second < latest - 1:  # a seek went back: the container's index is wrong
+                timetable = timetable.without_keyframes()
+            latest = max(latest, second)
+            if second < due - TIME_STAMP_ERROR:
+                continue
+            index = timetable.index(second)
+            yield index, frame
+            found += 1
+            due = max(timetable.seconds * found / max_frames, timetable.second(index + every))
+            if found == max_frames or due == math.inf:
+                return
+            keyframe = timetable.keyframe_before(due)
+            if timetable.index(keyframe) - index > _WORTH_SEEKING:
+                self._seek(keyframe)
+
+    def _seek(self, second: float) -> None:
+        """Go on at the keyframe that is shown then."""
+        stamp = self._first.pts + round(second / self._stream.time_base)
+        try:
+            self._container.seek(stamp, stream=self._stream)
+        except DECODER_ERRORS:
+            return  # it goes on where it was
+        self._frames = self._decode()
 
     @property
     def source(self) -> tuple[av.VideoStream, av.VideoFrame]:
         """The stream and its first frame as the decoder has them: clock, colours, pixel shape."""
         return self._stream, self._first
 
-    def _all_frames(self) -> Iterator[av.VideoFrame]:
-        yield self._first
-        yield from self._frames
-
     def _check_end(self, second: float) -> None:
         """Note as damage that the last frame, at ``second``, comes long before the stated end."""
         stated = self.info.duration_seconds
-        if not self.damage and stated and second + max(1.0, 0.05 * stated) < stated:
+        is_early = stated and second + max(1.0, 0.05 * stated) < stated
+        if is_early and self._sees_end and not self.damage:
             self.damage = f"its pictures end at {second:.1f} s, it should last {stated:.1f} s"
-
-    def _cap_step(self, every: int, max_frames: int) -> float:
-        """Seconds between sampled frames so that ``max_frames`` of them span the video.
-
-        The length comes from the time stamps of all packets, which takes no decoding: the one in
-        the header is wrong where a file was cut off, and in some others.
-        """
-        count, low, high = 0, math.inf, -math.inf
-        with self.path.open("rb") as file:
-            try:
-                with open_container(file) as container:
-                    for packet in container.demux(picture_streams(container)[0]):
-                        count += packet.size > 0
-                        if packet.pts is not None and packet.time_base:
-                            time = float(packet.pts * packet.time_base)
-                            low, high = min(low, time), max(high, time)
-            except DECODER_ERRORS:
-                pass  # what comes after the break will not be decoded either
-        if count > 1 and high > low:
-            return (high - low) * count / (count - 1) / max_frames
-        return count / (self.info.fps or 25.0) / max_frames
 
     def _second(self, frame: av.VideoFrame, index: int) -> float:
         times = self._first.time, frame.time

@@ -45,7 +45,8 @@ def cut_video(job: Job, detector: FaceDetector, threads: int) -> Record:
     try:
         size = stamp(source.path)
         reader = _Reader(source.path, threads)
-        for frame in reader.sample(job.settings["every"], job.settings["max_frames"]):
+        how = (job.settings[name] for name in ("every", "max_frames", "sampling"))
+        for frame in reader.sample(*how):
             for number, face in enumerate(detector.detect(frame.image)):
                 faces += 1
                 crops += _save(job, frame, number, face)
@@ -80,12 +81,12 @@ class _Reader:
     def __init__(self, path: Path, threads: int):
         self.path, self.threads, self.damage = path, threads, ""
 
-    def sample(self, every: int, max_frames: int) -> Iterator[Frame]:
+    def sample(self, every: int, max_frames: int, sampling: str) -> Iterator[Frame]:
         if self.path.is_dir():
             yield from self._sample_folder(every, max_frames)
             return
         with Video(self.path, self.threads) as video:
-            yield from video.sample(every, max_frames)
+            yield from video.sample(every, max_frames, sampling)
             self.damage = video.damage or ""
 
     def _sample_folder(self, every: int, max_frames: int) -> Iterator[Frame]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,14 @@ from unmask.data.manifest import Source, read_manifest, scan_dataset
 from unmask.data.records import NO_FACE, Plan, Record
 from unmask.data.workers import work
 from unmask.errors import DatasetError
+from unmask.settings import resolve
 
 _SHOWN = 5  # failures that the summary lists
+_FREE_TO_CHANGE = (
+    "manifest",
+    "balance",
+    "workers",
+)  # between an interrupted run and its resumption
 _FROM_SOURCE = ("label", "group", "split", "method", "dataset")
 
 
@@ -67,52 +74,27 @@ class Summary:
         return "\n".join(lines)
 
 
-def preprocess(
-    dataset: str | Path,
-    output: str | Path,
-    *,
-    manifest: str = "",
-    every: int = 15,
-    max_frames: int = 0,
-    detection_size: int = 640,
-    detection_score: float = 0.7,
-    min_face: int = 30,
-    size: int = 256,
-    margin: float = 1.3,
-    balance: str = "real",
-    augment: int = 0,
-    rotation: float = 15.0,
-    shift: float = 0.1,
-    zoom: float = 0.2,
-    mirror: bool = True,
-    workers: int = 0,
-    seed: int = 0,
-) -> Summary:
+def preprocess(dataset: str | Path, output: str | Path, **given: Any) -> Summary:
     """Cut the faces out of a dataset into ``output/{real,fake}/`` and write ``index.csv``.
 
-    Settings are those of ``unmask preprocess``. Videos that cannot be read are recorded and
+    ``given`` are settings of ``unmask preprocess``. Videos that cannot be read are recorded and
     skipped. Raises DatasetError when there is nothing to read, when ``output`` was made with other
     settings, when nothing at all gave a crop, or when the disk is full.
     """
-    output = Path(output)
-    sources = read_manifest(manifest) if manifest else scan_dataset(dataset)
-    chosen = balanced(sources, seed) if balance == "real" else sources
+    output, s = Path(output), resolve("preprocess", given)
+    sources = read_manifest(s.manifest) if s.manifest else scan_dataset(dataset)
+    chosen = balanced(sources, s.seed) if s.balance == "real" else sources
     by_id = {video_id(source): source for source in chosen}
     # What all crops of one folder must have in common.
-    settings = {
-        "dataset": str(Path(manifest or dataset).resolve()), "every": every,
-        "max_frames": max_frames, "detection_size": detection_size,
-        "detection_score": detection_score, "min_face": min_face, "size": size,
-        "margin": margin, "augment": augment, "rotation": rotation, "shift": shift, "zoom": zoom,
-        "mirror": mirror, "seed": seed,
-    }  # fmt: skip
+    settings = {name: value for name, value in vars(s).items() if name not in _FREE_TO_CHANGE}
+    settings["dataset"] = str(Path(s.manifest or dataset).resolve())
     _claim(output, Plan(settings, {id: source.label for id, source in by_id.items()}))
 
     done = {id: r for id, s in by_id.items() if (r := _finished(output, id, s))}
     summary = Summary(output, kept_from_before=len(done), left_out=len(sources) - len(chosen))
     jobs = [Job(id, source, output, settings) for id, source in by_id.items() if id not in done]
     faces_before = sum(record.faces for record in done.values())
-    for record in work(jobs, workers, len(done), faces_before):
+    for record in work(jobs, s.workers, len(done), faces_before):
         done[record.id] = record
 
     rows = []

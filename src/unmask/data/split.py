@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from unmask.data import records
 from unmask.data.index import INDEX_NAME, LABELS, SPLITS, Crop, read_index, write_index
 from unmask.data.quality import is_whole_png, why_drop
 from unmask.errors import DatasetError, SettingError
+from unmask.settings import resolve
 
 
 @dataclass
@@ -47,24 +49,17 @@ class Summary:
         return "\n".join(lines)
 
 
-def split(
-    preprocessed: str | Path,
-    output: str | Path,
-    *,
-    min_face: int = 30,
-    min_blur: float = 20.0,
-    ratios: str = "70/15/15",
-    seed: int = 0,
-) -> Summary:
+def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary:
     """Make ``output/{train,val,test}/{real,fake}/`` and its ``index.csv`` from a folder of crops.
 
     A group never lies in two parts; a split that the dataset itself fixes is kept. Altered copies
-    only go to train. A former split in ``output`` is replaced once the new one is complete.
-    Raises SettingError for senseless ratios, DatasetError when there is nothing to split, when
-    a group is in two parts, or when ``output`` is something else than a split.
+    only go to train. ``given`` are settings of ``unmask split``. A former split in ``output`` is
+    replaced once the new one is complete. Raises SettingError for senseless ratios, DatasetError
+    when there is nothing to split, when a group is in two parts, or when ``output`` is something
+    else than a split.
     """
-    preprocessed, output = Path(preprocessed), Path(output)
-    shares = parse_ratios(ratios)
+    preprocessed, output, s = Path(preprocessed), Path(output), resolve("split", given)
+    shares = parse_ratios(s.ratios)
     _check_output(output)
     plan, index = records.read_plan(preprocessed), preprocessed / INDEX_NAME
     if plan and (not index.is_file() or plan.videos.keys() - records.finished_ids(preprocessed)):
@@ -75,7 +70,7 @@ def split(
     summary = Summary(output)
     good = []
     for crop in read_index(preprocessed):
-        reason = why_drop(crop, min_face, min_blur) or _why_unreadable(preprocessed / crop.path)
+        reason = why_drop(crop, s.min_face, s.min_blur) or _why_unreadable(preprocessed / crop.path)
         if reason:
             summary.dropped[crop.label, reason] += 1
         else:
@@ -85,7 +80,7 @@ def split(
             f"no crop of {preprocessed} is left to split ({_counts(summary.dropped)}): lower "
             "--min-face or --min-blur, or preprocess more videos"
         )
-    parts = assign(good, shares, seed)
+    parts = assign(good, shares, s.seed)
     placed = []
     for crop in good:
         part = parts[crop.group]

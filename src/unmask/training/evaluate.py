@@ -47,7 +47,7 @@ _BATCH = 16
 # made anew from the probabilities.
 _CROP_SETTINGS = ("precision",)
 _VIDEO_SETTINGS = (
-    "every", "max_frames", "detection_size", "detection_score", "min_face", "aggregate",
+    "every", "max_frames", "sampling", "detection_size", "detection_score", "min_face", "aggregate",
     "min_track_frames", "precision",
 )  # fmt: skip
 

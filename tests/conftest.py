@@ -5,6 +5,14 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from services import (  # noqa: F401
+    postgres,
+    postgres_server,
+    redis_process,
+    redis_server,
+    s3,
+    s3_server,
+)
 
 # Two busy cores make any deadline a coin toss; the same examples in every run make failures real.
 hypothesis.settings.register_profile("unmask", deadline=None, derandomize=True, max_examples=40)

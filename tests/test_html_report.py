@@ -14,7 +14,7 @@ from unmask import Analyzer, cli, html_report, timeline
 from unmask.classifier import SHIPPED, Card, Measured
 from unmask.errors import ModelError, UsageError
 from unmask.explain import Exhibit, Exhibits
-from unmask.html_report import clock, plan_pages, render, write_page
+from unmask.html_report import clock, plan_pages, render, shown_people, write_page
 from unmask.provenance import Credentials, Provenance, Signer
 from unmask.report import FrameReport, ModelReport, Report, Timings, TrackReport, VideoReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict
@@ -93,7 +93,10 @@ def show(found: Report, exhibits: Exhibits | None = None, **given) -> str:
         "command_line": "unmask detect clip.mp4 --html page.html",
         "made": datetime(2026, 11, 23, 9, 30, tzinfo=UTC),
     }
-    return render(found, exhibits or Exhibits(), **values | given)
+    values |= given
+    exhibits = exhibits or Exhibits()
+    people = shown_people(found, exhibits, values["settings"])
+    return render(found, people, cuts=exhibits.cuts, **values)
 
 
 def exhibit(second: float, logit: float, picture: np.ndarray | None = None) -> Exhibit:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,21 @@ _AHEAD = 4  # frames decoded ahead
 
 Progress = Callable[[float], None]
 """Called with how much of the input is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class JudgedFace:
+    """A person's face in one frame, as soon as it is judged; ``box`` as in FrameReport.
+
+    ``crop`` is what was judged, RGB ``uint8`` (S, S, 3); copy it to keep it.
+    """
+
+    person: int
+    index: int
+    second: float
+    box: tuple[float, float, float, float]
+    probability_fake: float
+    crop: np.ndarray
 
 
 def find_inputs(paths: Iterable[Path]) -> list[Path]:
@@ -88,15 +104,16 @@ class Analyzer:
 
     def analyze(
         self, path: str | os.PathLike[str], on_progress: Progress | None = None,
-        exhibits: Exhibits | None = None,
+        exhibits: Exhibits | None = None, on_face: Callable[[JudgedFace], None] | None = None,
     ) -> Report:  # fmt: skip
         """The report on one file.
 
         ``exhibits``, if given, are filled with the worst pictures of each person on the way; raises
-        ModelError when the model cannot tell where it looks.
+        ModelError when the model cannot tell where it looks. ``on_face`` is told of every face when
+        it is judged, in order.
         """
         start = time.perf_counter()
-        people = _People(self.detector, self.classifier, exhibits)
+        people = _People(self.detector, self.classifier, exhibits, on_face)
         with _Reader(Path(path), self.settings) as reader:
             for frame in reader:
                 people.see(frame)
@@ -150,13 +167,14 @@ class _People:
     """Finds the faces of frame after frame, links them to people and has them judged."""
 
     def __init__(
-        self, detector: FaceDetector, classifier: Classifier, exhibits: Exhibits | None = None
-    ):
+        self, detector: FaceDetector, classifier: Classifier, exhibits: Exhibits | None = None,
+        on_face: Callable[[JudgedFace], None] | None = None,
+    ):  # fmt: skip
         self.frames = 0
         self.faces_seconds = self.classify_seconds = 0.0
         self._detector, self._classifier, self._tracker = detector, classifier, Tracker()
         self._tracks: dict[int, Track] = {}
-        self._exhibits = exhibits
+        self._exhibits, self._on_face = exhibits, on_face
         if exhibits:
             exhibits.cuts = self._tracker.cuts
         size = classifier.card.input_size
@@ -206,6 +224,13 @@ class _People:
                         sighting.index, sighting.second, logit, crops[number], evidence[number]
                     ),
                 )
+            if self._on_face:
+                self._on_face(
+                    JudgedFace(
+                        person, sighting.index, sighting.second, sighting.box, sigmoid(logit),
+                        crops[number],
+                    )
+                )  # fmt: skip
         self._pending.clear()
         self.classify_seconds += time.perf_counter() - start
 
@@ -261,7 +286,7 @@ class _Reader:
         try:
             with Video(self._path, threads=s.threads) as video:
                 self.video = video
-                for frame in video.sample(s.every, s.max_frames):
+                for frame in video.sample(s.every, s.max_frames, s.sampling):
                     self.busy_seconds += time.perf_counter() - start
                     self._put(frame)
                     if self._stopped.is_set():

@@ -98,7 +98,13 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 
         outputs = plan_outputs(inputs, args.annotate)
     if args.html:
-        from unmask.html_report import plan_pages, render, verdicts_when_altered, write_page
+        from unmask.html_report import (
+            plan_pages,
+            render,
+            shown_people,
+            verdicts_when_altered,
+            write_page,
+        )
 
         pages = plan_pages(inputs, args.html)
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
@@ -111,9 +117,10 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
             report = analyzer.analyze(path, on_progress=writer.progress, exhibits=exhibits)
             if pages:
                 altered = verdicts_when_altered(analyzer, report) if args.robustness else None
+                people = shown_people(report, exhibits, analyzer.settings)
                 page = render(
-                    report, exhibits, card=analyzer.classifier.card, settings=analyzer.settings,
-                    command_line=args.command_line, altered=altered,
+                    report, people, card=analyzer.classifier.card, settings=analyzer.settings,
+                    command_line=args.command_line, cuts=exhibits.cuts, altered=altered,
                 )  # fmt: skip
                 write_page(pages[number], page)
             writer.add(report)
@@ -288,6 +295,36 @@ def synthesize(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     return 0
 
 
+@_command(
+    "run the web application: hand in videos and see in the browser why they look real or fake",
+    "unmask serve --port 8080 --data-folder /srv/unmask",
+)
+def serve(args: argparse.Namespace, settings: SimpleNamespace) -> int:
+    """Serve until interrupted."""
+    from unmask.web.app import serve
+
+    return serve(settings)
+
+
+@_command(
+    "judge what is handed in to 'unmask serve', also from other machines",
+    "unmask worker --database postgresql+pg8000://unmask@db/unmask --queue redis://queue "
+    "--storage s3://bucket/unmask",
+)
+def worker(args: argparse.Namespace, settings: SimpleNamespace) -> int:
+    """Work until interrupted."""
+    from unmask.web.worker import run
+
+    return run(settings)
+
+
+def _extra(command: str, package: str | None) -> str:
+    """The optional part of Unmask that brings a package which a command misses."""
+    if package in ("pg8000", "redis", "s3fs"):
+        return "cluster"
+    return "web" if command in ("serve", "worker") else "train"
+
+
 def _parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
@@ -342,7 +379,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("unmask"):
             raise
-        print(f"unmask {args.command}: {MissingExtraError(args.command, 'train', error.name)}",
+        extra = _extra(args.command, error.name)
+        print(f"unmask {args.command}: {MissingExtraError(args.command, extra, error.name)}",
               file=sys.stderr)  # fmt: skip
         return 1
     except BrokenPipeError:

@@ -63,7 +63,7 @@ HEADLINES = {
     "no_face": "No face to judge",
     "unreadable": "The file could not be read",
 }
-_ADVICE = {
+ADVICE = {
     "fake": "Look at the people and moments below, and at where the video comes from, before you "
     "publish or act on this. A model's verdict alone is no proof.",
     "real": "This is no proof that the video is authentic: the model knows some ways to manipulate "
@@ -126,32 +126,12 @@ def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredV
         return f"No altered copies could be made: {error}."
 
 
-def render(
-    report: Report,
-    exhibits: Exhibits,
-    *,
-    card: Card,
-    settings: SimpleNamespace,
-    command_line: str,
-    altered: Sequence[AlteredVerdict] | str | None = None,
-    made: datetime | None = None,
-) -> str:
-    """The page on one report.
-
-    ``exhibits`` were filled by the analysis, ``card`` is the model's and ``settings`` those of
-    'unmask detect' that were in use. ``altered`` are robustness.verdicts_after, or a sentence that
-    says why there are none; None where nobody asked. ``made`` is now, if not given.
-    """
-    path = Path(report.path)
+def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) -> list[Person]:
+    """Those who get a section of their own, the most suspicious first; ``render`` takes them."""
     mesh = FaceMesh(settings.threads) if report.tracks else None
     step = timeline.sample_step(report.tracks)
-    # The most suspicious first, but who was seen too briefly to decide comes after who was not.
-    order = sorted(
-        report.tracks,
-        key=lambda t: (len(t.frames) < settings.min_track_frames, -t.probability_fake),
-    )
     people = []
-    for track in order[:_MOST_PEOPLE]:
+    for track in _ordered(report, settings)[:_MOST_PEOPLE]:
         shown = exhibits.of(track.id)
         people.append(
             Person(
@@ -159,19 +139,42 @@ def render(
                 timeline.stretches(track.frames, step), _face_warnings(track),
             )
         )  # fmt: skip
+    return people
+
+
+def render(
+    report: Report,
+    people: Sequence[Person],
+    *,
+    card: Card,
+    settings: SimpleNamespace,
+    command_line: str,
+    cuts: Sequence[float] = (),
+    altered: Sequence[AlteredVerdict] | str | None = None,
+    made: datetime | None = None,
+    file: Path | None = None,
+) -> str:
+    """The page on one report.
+
+    ``people`` are its ``shown_people``, ``card`` is the model's and ``settings`` those of 'unmask
+    detect' that were in use. ``cuts`` are those of the exhibits. ``altered`` are
+    robustness.verdicts_after, or a sentence that says why there are none; None where nobody asked.
+    ``made`` is now, if not given, and ``file`` is what was judged, if it is not at report.path.
+    """
+    order = _ordered(report, settings)
     css, environment = _environment()
     return environment.get_template("report.html").render(
         css=css,
         css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
         report=report,
-        name=path.name,
+        name=Path(report.path).name,
         headline=HEADLINES[report.verdict],
-        advice=_ADVICE[report.verdict],
+        advice=ADVICE[report.verdict],
         people=people,
         others=order[_MOST_PEOPLE : _MOST_PEOPLE + _MOST_LISTED],
         unlisted=max(0, len(order) - _MOST_PEOPLE - _MOST_LISTED),
-        warnings=_warnings(report),
-        cuts=exhibits.cuts,
+        warnings=warnings(report),
+        cuts=cuts,
         span=_span(report),
         most_dots=MOST_DOTS,
         ramp=_ramp(),
@@ -183,7 +186,7 @@ def render(
         alterations=ALTERATIONS,
         robust_seconds=ROBUST_SECONDS,
         provenance=report.provenance,
-        file_bytes=path.stat().st_size if report.sha256 else None,
+        file_bytes=(file or Path(report.path)).stat().st_size if report.sha256 else None,
         made=(made or datetime.now(UTC)).astimezone(UTC),
         versions={name: version(name) for name in _LIBRARIES},
     )
@@ -199,10 +202,41 @@ def clock(second: float, digits: int = 1) -> str:
     return f"{text}.{part:0{digits}}" if digits else text
 
 
+def jpeg(image: np.ndarray) -> bytes:
+    """An RGB ``uint8`` image as a JPEG."""
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return data.tobytes()
+
+
 def picture(image: np.ndarray) -> str:
     """An RGB ``uint8`` image as a data: URI of a JPEG."""
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode()
+
+
+def heat_picture(exhibit: Exhibit) -> np.ndarray:
+    """A crop in grey with where the model saw manipulation in colour: RGB ``uint8``."""
+    return overlay(exhibit.crop, heat_map(exhibit.evidence, len(exhibit.crop)))
+
+
+def seen(track: TrackReport) -> str:
+    """When a person was seen, e.g. 'from 0:00.0 to 0:02.4 in 5 frames'."""
+    frames = _frames(len(track.frames))
+    if track.first_second == track.last_second:
+        return f"at {clock(track.first_second)} in {frames}"
+    return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
+
+
+def rate(figure: Sequence[float | None]) -> str:
+    """A measured share and its interval in words."""
+    value, low, high = figure
+    between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
+    return f"{100 * value:.0f} in 100{between}"
+
+
+def _ordered(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
+    """The most suspicious first, but who was seen too briefly to decide after who was not."""
+    brief = settings.min_track_frames
+    return sorted(report.tracks, key=lambda t: (len(t.frames) < brief, -t.probability_fake))
 
 
 def _environment() -> tuple[Any, Any]:
@@ -225,34 +259,20 @@ def _environment() -> tuple[Any, Any]:
         "picture": picture,
         "percent": lambda share: f"{100 * share:.0f} %",
         "headline": HEADLINES.__getitem__,
-        "heat": lambda e: overlay(e.crop, heat_map(e.evidence, len(e.crop))),
+        "heat": heat_picture,
         "running_mean": timeline.running_mean,
         "rows": timeline.rows,
         "dots": lambda frames: timeline.extremes(frames, MOST_DOTS),
         "ticks": timeline.ticks,
-        "seen": _seen,
-        "rate": _rate,
+        "seen": seen,
+        "rate": rate,
     }
     css = loader.get_source(environment, "report.css")[0]
     return Markup(css), environment
 
 
-def _seen(track: TrackReport) -> str:
-    frames = _frames(len(track.frames))
-    if track.first_second == track.last_second:
-        return f"at {clock(track.first_second)} in {frames}"
-    return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
-
-
 def _frames(count: int) -> str:
     return "1 frame" if count == 1 else f"{count} frames"
-
-
-def _rate(figure: Sequence[float | None]) -> str:
-    """A measured share and its interval in words."""
-    value, low, high = figure
-    between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
-    return f"{100 * value:.0f} in 100{between}"
 
 
 def _span(report: Report) -> float:
@@ -294,7 +314,7 @@ def _face_warnings(track: TrackReport) -> list[str]:
     return found
 
 
-def _warnings(report: Report) -> list[str]:
+def warnings(report: Report) -> list[str]:
     """What makes the whole verdict less sure, in sentences."""
     found = []
     if report.damage:
@@ -310,6 +330,6 @@ def _warnings(report: Report) -> list[str]:
         frames = _frames(report.frames_judged)
         found.append(
             f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much. "
-            "Of a video, --every 5 looks at more."
+            "On the command line, --every 5 looks at more of a video."
         )
     return found

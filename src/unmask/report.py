@@ -5,6 +5,7 @@ The JSON form is described field by field in docs/report.md and by report.schema
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -117,6 +118,25 @@ class Report:
     timings_seconds: Timings
     damage: str | None = None
     provenance: "Provenance | None" = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The report that ``to_dict`` gave as ``values``, without its provenance and damage.
+
+        Raises KeyError and TypeError for values that are none.
+        """
+        tracks = [
+            TrackReport(**track | {"frames": [FrameReport(**frame) for frame in track["frames"]]})
+            for track in values["tracks"]
+        ]
+        own = {
+            "model": ModelReport(**values["model"]),
+            "video": values["video"] and VideoReport(**values["video"]),
+            "tracks": tracks,
+            "timings_seconds": Timings(**values["timings_seconds"]),
+            "provenance": None,
+        }
+        return cls(**{n: v for n, v in values.items() if n != "schema_version"} | own)
 
     @property
     def frames_judged(self) -> int:

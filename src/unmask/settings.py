@@ -1,13 +1,15 @@
 """One table of settings. It drives the command line, the environment, the docs and the checks.
 
 A value is looked for on the command line (``--max-frames 32``), then in the environment
-(``UNMASK_MAX_FRAMES=32``), then in this table.
+(``UNMASK_MAX_FRAMES=32``), then in a configuration file, where the command has one, then here.
 """
 
 import math
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +104,7 @@ def parse_shares(text: str) -> dict[str, float]:
 _VERDICTS = ("detect", "evaluate", "compare")
 _ANALYSIS = (*_VERDICTS, "calibrate")
 _FACES = (*_ANALYSIS, "preprocess")
+_WEB = ("serve", "worker")
 
 SETTINGS: tuple[Setting, ...] = (
     # Which frames are looked at.
@@ -113,6 +116,14 @@ SETTINGS: tuple[Setting, ...] = (
         _FACES,
         low=0,
         unit="frames",
+    ),
+    Setting(
+        "sampling",
+        "exact",
+        "'exact': just these frames; 'fast' and 'keyframes' decode less and take frames nearby",
+        _FACES,
+        type=str,
+        choices=("exact", "fast", "keyframes"),
     ),
     # Which faces are found in them.
     Setting(
@@ -277,8 +288,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "workers",
         0,
-        "processes that read videos at the same time (0: one a processor)",
-        ("preprocess",),
+        "processes that work at the same time (0: one a processor)",
+        ("preprocess", *_WEB),
         low=0,
         high=256,
     ),
@@ -530,6 +541,130 @@ SETTINGS: tuple[Setting, ...] = (
         unit="seconds",
     ),
     Setting("once", False, "print one picture and stop", ("monitor",), type=bool),
+    # The web application.
+    Setting(
+        "config",
+        "",
+        "TOML file with settings by their names, e.g. port = 8080",
+        _WEB,
+        type=str,
+    ),
+    Setting(
+        "host",
+        "127.0.0.1",
+        "address to listen on; any but this machine's own needs --access-token",
+        ("serve",),
+        type=str,
+    ),
+    Setting("port", 5000, "port to listen on", ("serve",), low=0, high=65535),
+    Setting(
+        "data_folder",
+        "unmask_data",
+        "where uploads, results and the database are kept",
+        _WEB,
+        type=str,
+    ),
+    Setting(
+        "judge_here",
+        True,
+        "analyse on this machine too; else 'unmask worker' does it elsewhere",
+        ("serve",),
+        type=bool,
+    ),
+    Setting(
+        "access_token",
+        "",
+        "secret that people and programs have to give, at least 16 characters (default: none)",
+        ("serve",),
+        type=str,
+    ),
+    Setting(
+        "allowed_origins",
+        "",
+        "other web pages that may use the API, e.g. https://news.example; several with commas",
+        ("serve",),
+        type=str,
+    ),
+    Setting(
+        "trusted_proxy",
+        "",
+        "address of the reverse proxy whose X-Forwarded-* headers are believed (default: none)",
+        ("serve",),
+        type=str,
+    ),
+    Setting("upload_limit", 500, "largest upload", _WEB, low=1, unit="MB"),
+    Setting(
+        "longest_video",
+        30.0,
+        "longer videos are refused",
+        _WEB,
+        type=float,
+        low=0.01,
+        unit="minutes",
+    ),
+    Setting(
+        "time_limit",
+        60.0,
+        "an analysis that takes longer is stopped",
+        _WEB,
+        type=float,
+        low=0.01,
+        unit="minutes",
+    ),
+    Setting(
+        "queue_limit",
+        100,
+        "uploads are refused while so many wait to be analysed",
+        ("serve",),
+        low=1,
+    ),
+    Setting(
+        "upload_rate",
+        30,
+        "uploads that one client may start",
+        ("serve",),
+        low=1,
+        unit="a minute",
+    ),
+    Setting(
+        "retention",
+        24.0,
+        "uploads and results are deleted after this",
+        ("serve",),
+        type=float,
+        low=0.001,
+        unit="hours",
+    ),
+    Setting(
+        "web_addresses",
+        False,
+        "also take the web address of a video, and fetch it",
+        _WEB,
+        type=bool,
+    ),
+    Setting(
+        "database",
+        "",
+        "SQLAlchemy's address of a PostgreSQL, postgresql+pg8000://... (default: SQLite in the "
+        "data folder)",
+        _WEB,
+        type=str,
+    ),
+    Setting(
+        "queue",
+        "",
+        "address of a Redis that hands jobs to workers, redis://... (default: SQLite in the data "
+        "folder)",
+        _WEB,
+        type=str,
+    ),
+    Setting(
+        "storage",
+        "",
+        "where files are kept: a shared folder, or s3://BUCKET/FOLDER (default: the data folder)",
+        _WEB,
+        type=str,
+    ),
 )
 
 
@@ -539,20 +674,35 @@ def for_command(command: str) -> list[Setting]:
 
 
 def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNamespace:
-    """All settings of a command: ``given`` over the environment over the defaults.
+    """A command's settings: as ``given``, else environment, configuration file, default.
 
-    Raises SettingError for a name the command does not have or a value that does not fit.
+    Raises SettingError for a name the command does not have, a value that does not fit, or a
+    configuration file that cannot be read.
     """
     given = {k: v for k, v in (given or {}).items() if v is not None}
     table = {s.name: s for s in for_command(command)}
     for name in given:
         if name not in table:
             raise SettingError(f"'{command}' has no setting {name!r}; it has {', '.join(table)}")
-    values = {}
-    for name, setting in table.items():
-        value = given.get(name, os.environ.get(setting.variable, setting.default))
-        values[name] = setting.check(value)
-    return SimpleNamespace(**values)
+    given = {
+        s.name: os.environ[s.variable] for s in table.values() if s.variable in os.environ
+    } | given
+    if given.get("config"):
+        given = _configured(Path(given["config"]), table) | given
+    return SimpleNamespace(**{n: s.check(given.get(n, s.default)) for n, s in table.items()})
+
+
+def _configured(file: Path, table: Mapping[str, Setting]) -> dict[str, Any]:
+    """What a configuration file says of a command's settings; it may have other commands' too."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError(f"the configuration file {file} cannot be read: {error}") from None
+    known = {s.name for s in SETTINGS}
+    for name in values:
+        if name not in known:
+            raise SettingError(f"{file} has an unknown setting {name!r}: see docs/settings.md")
+    return {name: value for name, value in values.items() if name in table}
 
 
 def table() -> str:
@@ -574,5 +724,8 @@ if __name__ == "__main__":
     print("# Settings\n")
     print("Every setting of every command, made from the table in `src/unmask/settings.py` by")
     print("`python -m unmask.settings > docs/settings.md`. The command line wins over the")
-    print("environment, which wins over the default.\n")
+    print(
+        "environment, which wins over the configuration file (`serve` and `worker` have one), which"
+    )
+    print("wins over the default.\n")
     print(table())

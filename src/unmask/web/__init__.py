@@ -1,0 +1,1 @@
+"""The web application: upload a video, watch it judged, see why (extra 'web')."""

@@ -1,0 +1,134 @@
+"""The web application and the server that runs it."""
+
+import ipaddress
+import signal
+import tempfile
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from unmask.errors import SettingError
+from unmask.web import guard, intake, monitoring
+from unmask.web.api import api
+from unmask.web.house import INCOMING
+from unmask.web.pages import error_page, pages
+from unmask.web.server import bind, port_of
+from unmask.web.services import Services, connect
+from unmask.web.stream import Streams
+from unmask.web.supervisor import Supervisor
+
+_FORM_PARTS = 10
+_FOR_PROGRAMS = ("/api/", "/healthz", "/metrics")  # they are told of errors in JSON
+
+
+def create_app(settings: SimpleNamespace, services: Services) -> Flask:
+    """The Flask application over what ``connect`` opened."""
+    app = Flask(__name__)
+    app.debug = False  # whatever FLASK_DEBUG says
+    app.request_class = intake.UploadRequest
+    app.config.update(
+        UNMASK=settings,
+        MAX_CONTENT_LENGTH=intake.OTHER_BYTES,
+        MAX_FORM_PARTS=_FORM_PARTS,
+    )
+    (services.folder / INCOMING).mkdir(mode=0o700, exist_ok=True)
+    streams = Streams(services.store)
+    app.extensions.update(unmask=services, unmask_streams=streams)
+    monitoring.watch(app, services.store, streams)
+    guard.protect(app, settings, services.folder)
+    for blueprint in (pages, api, monitoring.monitoring):
+        app.register_blueprint(blueprint)
+    app.register_error_handler(HTTPException, _answer_error)
+    return app
+
+
+def serve(settings: SimpleNamespace) -> int:
+    """Serve, with a worker beside, until SIGTERM or Ctrl-C. Raises SettingError."""
+    check(settings)
+    monitoring.log_as_json()
+    services = connect(settings)
+    app = create_app(settings, services)
+    server = bind(app, settings)
+    _empty_incoming(services)  # only now: nobody else has the port, so nobody else receives
+    supervisor = Supervisor(settings) if settings.judge_here else None
+
+    def end(*_: Any) -> None:
+        if supervisor:
+            supervisor.ask_to_stop()
+        app.extensions["unmask_streams"].close()
+        raise SystemExit
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    try:
+        if supervisor:
+            app.extensions["unmask_worker"] = supervisor
+            supervisor.start()
+        print(f"Unmask is at http://{_shown(settings.host)}:{port_of(server)} (Ctrl-C ends it)",
+              flush=True)  # fmt: skip
+        server.run()
+    except SystemExit:
+        pass  # between two steps of the server, which catches it otherwise
+    finally:
+        server.close()
+        if supervisor:
+            supervisor.stop()
+        services.store.close()
+    return 0
+
+
+def check(settings: SimpleNamespace) -> None:
+    """Raise SettingError where the settings would let strangers in."""
+    token = settings.access_token
+    if token and len(token) < guard.SHORTEST_TOKEN:
+        raise SettingError(
+            f"--access-token must have at least {guard.SHORTEST_TOKEN} characters: make one with "
+            "'openssl rand -base64 24'"
+        )
+    if not token and not _is_loopback(settings.host):
+        raise SettingError(
+            f"--host {settings.host} lets other machines in: set UNMASK_ACCESS_TOKEN to a secret "
+            "that they have to give, or leave --host out"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(host: str) -> str:
+    """The host for a browser on this machine."""
+    if host in ("127.0.0.1", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _empty_incoming(services: Services) -> None:
+    """Remove what a server that was killed had begun to receive; have all spools there."""
+    folder = services.folder / INCOMING
+    for left in folder.iterdir():
+        left.unlink()
+    tempfile.tempdir = str(folder)
+
+
+def _answer_error(error: HTTPException) -> Any:
+    """Every error, as a page for people and as application/problem+json for programs."""
+    if not request.path.startswith(_FOR_PROGRAMS):
+        return error_page(error)
+    status = error.code or 500
+    response: Response = jsonify(
+        type="about:blank", title=HTTPStatus(status).phrase, status=status,
+        detail=error.description,
+    )  # fmt: skip
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    for name, value in error.get_headers():
+        if name.lower() != "content-type":
+            response.headers.add(name, value)
+    return response

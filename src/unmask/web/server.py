@@ -1,0 +1,120 @@
+"""Waitress, set up for long uploads and event streams.
+
+Waitress writes the body of a request to disk before the application sees any of it. So who may
+send a long one is decided here, from the head of the request.
+"""
+
+import copy
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from flask import Flask
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer, create_server
+from waitress.utilities import RequestEntityTooLarge
+
+from unmask.errors import SettingError
+from unmask.web import guard, intake
+from unmask.web.stream import MOST_STREAMS
+
+UPLOAD_PATH = "/api/v1/jobs"
+
+_OTHER_THREADS = 24  # for all that are no event streams
+_MOST_CONNECTIONS = 1000
+_SLACK = 16_000_000
+"""Bytes that an upload may be too long and still be read to its end: a browser that is cut off
+while it sends never sees why."""
+
+
+def bind(app: Flask, settings: SimpleNamespace) -> Any:
+    """The server, bound to its port. Raises SettingError when that cannot be had."""
+    servers: dict[int, Any] = {}
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        server = create_server(
+            app, map=servers, host=host, port=settings.port,
+            threads=MOST_STREAMS + _OTHER_THREADS,
+            connection_limit=_MOST_CONNECTIONS,
+            asyncore_use_poll=True,  # select() knows no file above number 1023
+            channel_request_lookahead=1,  # tells event streams that their viewer has left
+            max_request_body_size=intake.upload_bytes(settings) + _SLACK,
+            ident=None,
+            **_behind(settings.trusted_proxy),
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(
+            f"cannot listen on {settings.host} port {settings.port}: {reason}; choose others with "
+            "--host and --port"
+        ) from None
+    for listener in servers.values():
+        if isinstance(listener, BaseWSGIServer):
+            listener.channel_class = _channel_class(app, listener.adj)
+    return server
+
+
+def _behind(proxy: str) -> dict[str, Any]:
+    """Whom people's addresses, the host and the scheme are taken from: a proxy, if there is one."""
+    if not proxy:
+        return {}
+    headers = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+    return {"trusted_proxy": proxy, "trusted_proxy_headers": headers}
+
+
+def port_of(server: Any) -> int:
+    """The port that a server got."""
+    listen = getattr(server, "effective_listen", None)
+    return int(listen[0][1] if listen else server.effective_port)
+
+
+def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
+    short = copy.copy(adj)
+    short.max_request_body_size = intake.OTHER_BYTES
+
+    class Parser(HTTPRequestParser):
+        def parse_header(self, header_plus: bytes) -> None:
+            super().parse_header(header_plus)
+            if self.body_rcv is not None and not _may_be_long(app, self):
+                self.adj = short
+
+        def received(self, data: bytes) -> int:
+            consumed = super().received(data)
+            if isinstance(self.error, RequestEntityTooLarge):
+                self.error = _TooLarge(self.error.body)
+            return consumed
+
+    class Channel(HTTPChannel):
+        parser_class = Parser
+
+    return Channel
+
+
+def _may_be_long(app: Flask, head: HTTPRequestParser) -> bool:
+    """Whether this is an upload of somebody who may come in."""
+    if (head.command, head.path) != ("POST", UPLOAD_PATH):
+        return False
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
+        "HTTP_COOKIE": head.headers.get("COOKIE", ""),
+        "HTTP_AUTHORIZATION": head.headers.get("AUTHORIZATION", ""),
+    }  # fmt: skip
+    with app.request_context(environ):
+        return guard.signed_in()
+
+
+class _TooLarge(RequestEntityTooLarge):
+    """Said in the same form as all other errors."""
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        problem = {
+            "type": "about:blank", "title": self.reason, "status": self.code,
+            "detail": "The request is too large: hand in a shorter or smaller file.",
+        }  # fmt: skip
+        headers = [("Content-Type", "application/problem+json"),
+                   ("X-Content-Type-Options", "nosniff")]  # fmt: skip
+        return f"{self.code} {self.reason}", headers, json.dumps(problem).encode()

@@ -1,0 +1,99 @@
+// Keeps the list of jobs up to date, on the first page and in the history, and searches in it.
+// The server makes the list, here as without scripts; only what has changed is replaced.
+
+import { request, sleep } from "./api.js";
+import "./delete.js";
+import { localTimes } from "./times.js";
+
+const PAUSE = 2; // seconds, while something is still being judged
+const spoken = document.getElementById("spoken");
+const form = document.getElementById("search");
+let latest = 0;
+
+async function refresh(address = location.href) {
+  const mine = ++latest;
+  let page;
+  try {
+    const answer = await fetch(address);
+    if (!answer.ok || answer.redirected) return;
+    page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  } catch {
+    return; // the next time
+  }
+  if (mine !== latest) return; // a later search was faster
+  localTimes(page);
+  replace(page.getElementById("jobs"));
+  const paging = page.getElementById("paging");
+  if (paging) document.getElementById("paging").replaceWith(paging);
+}
+
+function replace(now) {
+  const shown = document.getElementById("jobs");
+  if (!now || now.innerHTML === shown.innerHTML) return;
+  const [list, newList] = [shown.querySelector("ul"), now.querySelector("ul")];
+  shown.dataset.count = now.dataset.count;
+  if (!list || !newList) {
+    shown.replaceChildren(...now.childNodes);
+    return;
+  }
+  const kept = [...newList.children].map((item) => {
+    const old = document.getElementById(item.id);
+    if (!old || old.outerHTML === item.outerHTML) return old ?? item;
+    const focused = old.contains(document.activeElement) && document.activeElement.tagName;
+    old.replaceChildren(...item.childNodes);
+    old.dataset.state = item.dataset.state;
+    if (focused) old.querySelector(focused)?.focus();
+    return old;
+  });
+  for (const item of [...list.children]) if (!kept.includes(item)) item.remove();
+  kept.forEach((item, place) => {
+    if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
+  });
+}
+
+const unfinished = () =>
+  document.querySelector("#jobs [data-state=queued], #jobs [data-state=running]");
+
+async function watch() {
+  for (;;) {
+    await sleep(PAUSE);
+    if (unfinished() && !document.hidden) await refresh();
+  }
+}
+
+document.addEventListener("jobs-changed", () => refresh());
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-cancel]");
+  if (!button?.closest("#jobs")) return;
+  button.disabled = true;
+  try {
+    await request(button.dataset.cancel, "POST");
+  } catch {
+    // it has just finished: the list says so
+  }
+  await refresh();
+});
+
+if (form) {
+  let timer = null;
+  const field = form.querySelector("input");
+  const search = async () => {
+    const address = new URL(form.action);
+    if (field.value.trim()) address.searchParams.set("search", field.value.trim());
+    history.replaceState(null, "", address);
+    await refresh();
+    const count = Number(document.getElementById("jobs").dataset.count);
+    spoken.textContent = count === 1 ? "1 found" : `${count} found`;
+  };
+  field.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(search, 250);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    search();
+  });
+}
+
+watch();

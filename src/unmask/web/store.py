@@ -1,0 +1,414 @@
+"""What is known of every job: one database, SQLite or PostgreSQL, that all processes share.
+
+A job is one video or image that somebody handed in. Its life: ``queued`` -> ``running`` ->
+``done``, ``failed`` or ``cancelled``. The annotated copy of a job that is done is made when
+somebody asks for it: ``none`` -> ``queued`` -> ``running`` -> ``ready`` or ``failed``.
+
+A worker holds what it works on by a claim, whose lease it renews; when it dies, the lease runs out
+and another worker may claim the job. Whatever a worker writes names its claim, so one that lost
+its job can no longer change it: a job finishes once.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    URL,
+    BigInteger,
+    Connection,
+    ForeignKey,
+    String,
+    Text,
+    create_engine,
+    delete,
+    event,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)  # fmt: skip
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.types import DateTime, TypeDecorator
+
+LEASE_SECONDS = 30.0
+"""How long a worker may be silent before its job is given to another."""
+
+MAX_ATTEMPTS = 3
+"""A job that ended so many workers is what ends them: it fails."""
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+FINISHED = (DONE, FAILED, CANCELLED)
+
+
+class _UTC(TypeDecorator):
+    """Times in UTC: SQLite forgets the zone, PostgreSQL gives them in its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Any) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _: Any) -> datetime | None:
+        if value and value.tzinfo:
+            return value.astimezone(UTC)
+        return value and value.replace(tzinfo=UTC)
+
+
+class _Table(DeclarativeBase):
+    pass
+
+
+class Job(_Table):
+    """One video or image, from its upload to its deletion. Times are UTC."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(22), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(255))  # what its owner calls it; never a path
+    kind: Mapped[str] = mapped_column(String(16))  # mp4, webm, jpg, ...: by content
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    address: Mapped[str | None] = mapped_column(Text)  # to be fetched by the worker
+    state: Mapped[str] = mapped_column(String(16), index=True, default=QUEUED)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    probability_fake: Mapped[float | None]
+    headline: Mapped[str | None] = mapped_column(Text)  # the verdict in words
+    error: Mapped[str | None] = mapped_column(Text)  # why it failed, and what to do
+    created: Mapped[datetime] = mapped_column(_UTC, index=True)
+    started: Mapped[datetime | None] = mapped_column(_UTC)
+    finished: Mapped[datetime | None] = mapped_column(_UTC)
+    expires: Mapped[datetime] = mapped_column(_UTC, index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    claim: Mapped[str | None] = mapped_column(String(22))
+    lease_until: Mapped[datetime | None] = mapped_column(_UTC)
+    stop_asked: Mapped[bool] = mapped_column(default=False)
+    annotated: Mapped[str] = mapped_column(String(16), default="none")
+    share: Mapped[str | None] = mapped_column(String(22), unique=True)
+
+
+class _EventRow(_Table):
+    __tablename__ = "events"
+
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[Any] = mapped_column(JSON)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job; numbers rise from 1 without gaps."""
+
+    number: int
+    kind: str
+    data: dict[str, Any]
+
+
+class QueueFullError(Exception):
+    """As many jobs wait as may."""
+
+
+class Store:
+    """All that is asked of the database. Every method is one transaction; threads may share it.
+
+    ``url`` is SQLAlchemy's, e.g. ``sqlite:////data/unmask.db`` or
+    ``postgresql+pg8000://user@host/unmask``. Tables are made where there are none.
+    """
+
+    def __init__(self, url: str | URL):
+        self._engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _set_up_sqlite)
+        with self._engine.begin() as connection:
+            _go_alone(connection)
+            _Table.metadata.create_all(connection)
+        self._session = sessionmaker(self._engine, expire_on_commit=False).begin
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    # What people do.
+
+    def add(
+        self, owner: str, name: str, kind: str, size_bytes: int, *, keep: timedelta,
+        queue_limit: int, id: str | None = None, address: str | None = None,
+    ) -> Job:  # fmt: skip
+        """A new job, queued. Raises QueueFullError when ``queue_limit`` jobs wait already."""
+        now = _now()
+        job = Job(
+            id=id or new_id(), owner=owner, name=name, kind=kind, size_bytes=size_bytes,
+            address=address, created=now, expires=now + keep,
+        )  # fmt: skip
+        with self._session() as session:
+            _go_alone(session.connection())
+            waiting = session.scalar(select(func.count()).where(Job.state == QUEUED)) or 0
+            if waiting >= queue_limit:
+                raise QueueFullError
+            session.add(job)
+            session.flush()
+            _append(session, job.id, [("state", {"state": QUEUED})])
+            return job
+
+    def get(self, id: str) -> Job | None:
+        """The job, if there is one."""
+        with self._session() as session:
+            return session.get(Job, _plain(id))
+
+    def list(
+        self, owner: str, *, search: str = "", limit: int = 50, before: datetime | None = None
+    ) -> Sequence[Job]:
+        """An owner's jobs, the newest first; ``search`` is part of name or headline, or the verdict."""
+        query = select(Job).where(Job.owner == owner).order_by(Job.created.desc(), Job.id)
+        if search := _plain(search):
+            words = (c.icontains(search, autoescape=True) for c in (Job.name, Job.headline))
+            query = query.where(or_(*words, Job.verdict == search.lower()))
+        if before:
+            query = query.where(Job.created < before)
+        with self._session() as session:
+            return session.scalars(query.limit(limit)).all()
+
+    def waiting_before(self, job: Job) -> int:
+        """How many jobs are ahead of a queued one."""
+        with self._session() as session:
+            query = select(func.count()).where(Job.state == QUEUED, Job.created < job.created)
+            return session.scalar(query) or 0
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        with self._session() as session:
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
+            return dict(rows.all())
+
+    def cancel(self, id: str) -> bool:
+        """Stop a job: at once if it waits, as soon as its worker sees it if it runs.
+
+        False where it is finished already, or there is none.
+        """
+        with self._session() as session:
+            queued = update(Job).where(Job.id == id, Job.state == QUEUED)
+            ended = queued.values(state=CANCELLED, finished=_now())
+            if session.execute(ended).rowcount:
+                _append(session, id, [("state", {"state": CANCELLED})])
+                return True
+            running = update(Job).where(Job.id == id, Job.state == RUNNING)
+            return bool(session.execute(running.values(stop_asked=True)).rowcount)
+
+    def delete(self, id: str) -> bool:
+        """Forget a job and its events; a worker that holds it notices. False if there is none.
+
+        Its files are not the database's: delete them too.
+        """
+        with self._session() as session:
+            if not session.execute(delete(Job).where(Job.id == id)).rowcount:
+                return False
+        if self._engine.dialect.name == "sqlite":
+            # The log still holds what was overwritten in the database itself.
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return True
+
+    def set_share(self, id: str, share: str | None) -> None:
+        """Set or, with None, revoke the secret of a job's share link."""
+        with self._session() as session:
+            session.execute(update(Job).where(Job.id == id).values(share=share))
+
+    def ask_for_annotated(self, id: str) -> bool:
+        """Have the annotated copy of a finished job made. False where there is nothing to do."""
+        with self._session() as session:
+            asked = update(Job).where(Job.id == id, Job.annotated.in_(("none", "failed")))
+            asked = asked.where(Job.state == DONE, Job.verdict != "unreadable")
+            if not session.execute(asked.values(annotated="queued", attempts=0)).rowcount:
+                return False
+            _append(session, id, [("annotated", {"state": "queued"})])
+            return True
+
+    def events(self, id: str, after: int = 0, limit: int = 500) -> Sequence[Event]:
+        """What happened to a job after event ``after``, in order."""
+        query = (
+            select(_EventRow).where(_EventRow.job == id, _EventRow.number > after)
+            .order_by(_EventRow.number).limit(limit)
+        )  # fmt: skip
+        with self._session() as session:
+            return [Event(row.number, row.kind, row.data) for row in session.scalars(query)]
+
+    # What workers do.
+
+    def claim(self, id: str) -> str | None:
+        """Take a job to work on it: the claim to name from now on, or None.
+
+        Given are jobs that wait, and running ones whose worker has been silent for too long. One
+        that has ended MAX_ATTEMPTS workers fails instead, one that is to be stopped is cancelled.
+        """
+        claim, now = new_id(), _now()
+        is_free = or_(Job.state == QUEUED, (Job.state == RUNNING) & (Job.lease_until < now))
+        taken = update(Job).where(Job.id == id, is_free).values(
+            state=RUNNING, claim=claim, attempts=Job.attempts + 1, progress=0.0,
+            started=func.coalesce(Job.started, now), lease_until=now + _LEASE,
+        )  # fmt: skip
+        with self._session() as session:
+            if not session.execute(taken).rowcount:
+                return None
+            job = session.get_one(Job, id)
+            if job.stop_asked:
+                _finish(session, id, claim, CANCELLED)
+            elif job.attempts > MAX_ATTEMPTS:
+                _finish(session, id, claim, FAILED, error=_BROKE_DOWN)
+            else:
+                _append(session, id, [("state", {"state": RUNNING})])
+                return claim
+            return None
+
+    def claim_annotated(self, id: str) -> str | None:
+        """Take the making of a job's annotated copy: the claim to name from now on, or None.
+
+        One that has ended MAX_ATTEMPTS workers fails instead.
+        """
+        claim, now = new_id(), _now()
+        is_free = or_(
+            Job.annotated == "queued", (Job.annotated == "running") & (Job.lease_until < now)
+        )
+        taken = update(Job).where(Job.id == id, is_free)
+        taken = taken.values(
+            annotated="running", claim=claim, attempts=Job.attempts + 1, lease_until=now + _LEASE
+        )
+        with self._session() as session:
+            if not session.execute(taken).rowcount:
+                return None
+            if session.get_one(Job, id).attempts > MAX_ATTEMPTS:
+                _finish_annotated(session, id, claim, FAILED)
+                return None
+            return claim
+
+    def renew(
+        self, id: str, claim: str, progress: float = 1.0,
+        events: Iterable[tuple[str, dict[str, Any]]] = (),
+    ) -> bool:  # fmt: skip
+        """Keep a claimed job, write down its ``progress`` and what happened.
+
+        False where it is to be stopped: somebody cancelled or deleted it, or the claim is lost.
+        """
+        held = update(Job).where(Job.id == id, Job.claim == claim)
+        with self._session() as session:
+            kept = held.values(lease_until=_now() + _LEASE, progress=progress)
+            if not session.execute(kept).rowcount:
+                return False
+            _append(session, id, events)
+            return not session.get_one(Job, id).stop_asked
+
+    def finish(self, id: str, claim: str, state: str, **values: Any) -> bool:
+        """End a claimed job as ``state`` with its verdict, headline, error, ...
+
+        False, and nothing is changed, where the claim is lost.
+        """
+        with self._session() as session:
+            return _finish(session, id, claim, state, **values)
+
+    def finish_annotated(self, id: str, claim: str, state: str) -> bool:
+        """Say that the annotated copy is 'ready' or 'failed'. False where the claim is lost."""
+        with self._session() as session:
+            return _finish_annotated(session, id, claim, state)
+
+    def release(self, id: str, claim: str) -> None:
+        """Give a claimed job back, to be claimed again at once: its worker ends, on purpose."""
+        held = update(Job).where(Job.id == id, Job.claim == claim)
+        back = {"claim": None, "attempts": Job.attempts - 1}
+        with self._session() as session:
+            running = held.where(Job.state == RUNNING).values(back | {"state": QUEUED})
+            if session.execute(running).rowcount:
+                _append(session, id, [("state", {"state": QUEUED})])
+            else:
+                session.execute(held.values(back | {"annotated": "queued"}))
+
+    def abandoned(self) -> Sequence[Job]:
+        """Jobs that somebody should work on and perhaps nobody does, the oldest first.
+
+        Those wait (or their annotated copy does), or their worker's lease ran out.
+        """
+        left = Job.lease_until < _now()
+        query = select(Job).where(
+            or_(
+                Job.state == QUEUED, (Job.state == RUNNING) & left,
+                Job.annotated == "queued", (Job.annotated == "running") & left,
+            )
+        )  # fmt: skip
+        with self._session() as session:
+            return session.scalars(query.order_by(Job.created)).all()
+
+    def expired(self) -> Sequence[str]:
+        """Jobs that have been kept as long as was promised."""
+        with self._session() as session:
+            return session.scalars(select(Job.id).where(Job.expires < _now())).all()
+
+
+_LEASE = timedelta(seconds=LEASE_SECONDS)
+_BROKE_DOWN = "The analysis broke down several times: convert the file to MP4 and try again."
+
+
+def new_id() -> str:
+    """A random name of 22 characters, safe in URLs: 128 bits nobody can guess."""
+    return secrets.token_urlsafe(16)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _plain(text: str) -> str:
+    """PostgreSQL has no text with a zero character, so nothing that has one can be found."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _append(session: Session, job: str, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    # Whoever is here has changed the job's row in this transaction, so is alone with its events.
+    number = session.scalar(select(func.max(_EventRow.number)).where(_EventRow.job == job)) or 0
+    for kind, data in events:
+        number += 1
+        session.add(_EventRow(job=job, number=number, kind=kind, data=data))
+
+
+def _finish(session: Session, job: str, claim: str, state: str, **values: Any) -> bool:
+    values |= {"state": state, "finished": _now(), "claim": None, "stop_asked": False}
+    if state == DONE:
+        values["progress"] = 1.0
+    held = update(Job).where(Job.id == job, Job.claim == claim)
+    if not session.execute(held.values(values)).rowcount:
+        return False
+    _append(session, job, [("state", {"state": state})])
+    return True
+
+
+def _finish_annotated(session: Session, job: str, claim: str, state: str) -> bool:
+    held = update(Job).where(Job.id == job, Job.claim == claim)
+    if not session.execute(held.values(annotated=state, claim=None)).rowcount:
+        return False
+    _append(session, job, [("annotated", {"state": state})])
+    return True
+
+
+def _go_alone(connection: Connection) -> None:
+    """Wait until nobody else who calls this is in a transaction, and keep them out of this one."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else _LOCK))
+
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('unmask'))"
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    for pragma in (
+        "busy_timeout=10000",
+        "journal_mode=WAL",  # readers do not wait for the writer
+        "foreign_keys=ON",
+        "secure_delete=ON",  # what is deleted is overwritten
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own knows no letters but A to Z, so a search for 'ärzte' would miss 'Ärzte.mp4'.
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)

@@ -65,7 +65,7 @@ class Page(HTMLParser):
 def track(number: int, probabilities, step: int = 10, skip: int | None = None, **quality):
     values = {"face_size": 200.0, "sharpness": 50.0, "turn": 0.1} | quality
     frames = [
-        FrameReport(step * i, step * i / 25, (0, 0, 9, 9), 0.99, p, **values)
+        FrameReport(step * i, step * i / 25, (0, 0, 9, 9), 0.99, p, sample=i, **values)
         for i, p in enumerate(probabilities)
         if i != skip
     ]
@@ -80,7 +80,8 @@ def report(*tracks, **changes) -> Report:
         "path": __file__, "sha256": "ab" * 32, "verdict": "fake" if tracks else "no_face",
         "reason": "So it is.", "probability_fake": worst, "confidence": worst, "threshold": 0.5,
         "model": ModelReport("xception", "1.0", "cd" * 32),
-        "video": VideoReport(360, 288, 4.0, 25.0, "h264", 0.1, 100, 10), "tracks": list(tracks),
+        "video": VideoReport(360, 288, 4.0, 25.0, "h264", 0.1, 100, 10, "exact"),
+        "tracks": list(tracks),
         "timings_seconds": Timings(0.1, 0.2, 0.3, 0.4),
     }  # fmt: skip
     return Report(**values | changes)
@@ -166,7 +167,7 @@ def test_nothing_on_the_page_can_run_load_or_break_out(tmp_path):
     found = report(
         track(1, [0.7] * 3), path=str(tmp_path / EVIL.replace("/", "")), reason=EVIL, sha256=None,
         damage=EVIL, model=ModelReport(EVIL, EVIL, EVIL, EVIL),
-        video=VideoReport(360, 288, 4.0, 25.0, EVIL, 0.01, 100, 10),
+        video=VideoReport(360, 288, 4.0, 25.0, EVIL, 0.01, 100, 10, "exact"),
         provenance=Provenance(signed, {EVIL: EVIL}, (EVIL,), EVIL),
     )  # fmt: skip
     settings = SimpleNamespace(**vars(resolve("detect")) | {"model": EVIL})
@@ -208,7 +209,11 @@ def test_the_policy_lets_the_pages_own_style_sheet_through():
         ({}, {"sharpness": 7.0}, "sharpness 7"),
         ({}, {"turn": 0.5}, "turn 0.50"),
         ({"damage": "it breaks off"}, {}, "it breaks off"),
-        ({"video": VideoReport(9, 9, 4.0, 25.0, "h264", 0.012, 100, 10)}, {}, "0.012 bits"),
+        (
+            {"video": VideoReport(9, 9, 4.0, 25.0, "h264", 0.012, 100, 10, "exact")},
+            {},
+            "0.012 bits",
+        ),
     ],
 )
 def test_bad_material_is_warned_of(changes, quality, words):

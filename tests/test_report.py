@@ -23,7 +23,7 @@ from unmask.report import (
     printable,
 )
 
-FRAME = FrameReport(0, 0.0, (1.0, 2.0, 30.5, 40.123456789), 0.99, 0.9312345678, 38.1, 120.5, 0.1)
+FRAME = FrameReport(0, 0.0, (1.0, 2.0, 30.5, 40.123456789), 0.99, 0.9312345678, 38.1, 120.5, 0.1, 0)
 FAKE = Report(
     path="folder/clip.mp4",
     sha256="ab" * 32,
@@ -33,7 +33,7 @@ FAKE = Report(
     confidence=0.9312345678,
     threshold=0.5,
     model=ModelReport("xception", "1.0", "cd" * 32),
-    video=VideoReport(360, 288, 3.0, 25.0, "h264", 0.05, 75, 5),
+    video=VideoReport(360, 288, 3.0, 25.0, "h264", 0.05, 75, 5, "exact"),
     tracks=[TrackReport(1, "fake", 0.93, 0.0, 0.0, [FRAME])],
     timings_seconds=Timings(0.1, 0.2, 0.3, 0.4),
 )

@@ -150,7 +150,8 @@ class Analyzer:
                 self.classifier.card.sha256,
                 self.classifier.card.calibration,
             ),
-            video=video and _video_report(video, reader.file_bytes, people.frames),
+            video=video
+            and _video_report(video, reader.file_bytes, people.frames, self.settings.sampling),
             tracks=[_track_report(track, self.rule) for track in tracks],
             timings_seconds=reports.Timings(
                 decode=reader.busy_seconds,
@@ -195,7 +196,10 @@ class _People:
         for face, person in zip(faces, ids, strict=True):
             crop = crop_face(frame.image, face.box, self._classifier.card.input_size)
             quality = face_quality(face, crop)
-            sighting = Sighting(frame.index, frame.second, face.box, face.score, quality=quality)
+            sighting = Sighting(
+                frame.index, frame.second, face.box, face.score, quality=quality,
+                sample=self.frames - 1,
+            )  # fmt: skip
             self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
             self._crops[len(self._pending)] = crop
             self._pending.append((person, sighting))
@@ -318,13 +322,15 @@ def _sentence(error: UnreadableError) -> str:
     return text if text.endswith("?") else text + "."
 
 
-def _video_report(video: Video, file_bytes: int, frames_sampled: int) -> reports.VideoReport:
+def _video_report(
+    video: Video, file_bytes: int, frames_sampled: int, sampling: str
+) -> reports.VideoReport:
     info = video.info
     # What is left of a damaged file is no longer what its stated duration took.
     bits = None if video.damage else bits_per_pixel(file_bytes, info)
     return reports.VideoReport(
         info.width, info.height, info.duration_seconds, info.fps, info.codec, bits,
-        frames_decoded=video.frames_decoded, frames_sampled=frames_sampled,
+        frames_decoded=video.frames_decoded, frames_sampled=frames_sampled, sampling=sampling,
     )  # fmt: skip
 
 
@@ -333,7 +339,7 @@ def _track_report(track: Track, rule: Rule) -> reports.TrackReport:
     frames = [
         reports.FrameReport(
             s.index, s.second, s.box, s.detection_score, sigmoid(s.logit), s.quality.size,
-            s.quality.sharpness, s.quality.turn,
+            s.quality.sharpness, s.quality.turn, s.sample,
         )
         for s in track.sightings
     ]  # fmt: skip

@@ -180,11 +180,11 @@ def _write_image(image: np.ndarray, output: Path, end: str) -> None:
 class _Person:
     """Where one person's face is in any frame, and what the faces up to there say."""
 
-    def __init__(self, track: TrackReport, step: float):
+    def __init__(self, track: TrackReport):
         self.id, self.verdict = track.id, track.verdict
         self.colour = _PALETTE[(track.id - 1) % len(_PALETTE)]
-        self._step = step
         self._indexes = [frame.index for frame in track.frames]
+        self._samples = [frame.sample for frame in track.frames]
         self.last_index = self._indexes[-1]
         self._seconds = [frame.second for frame in track.frames]
         self._boxes = np.array([frame.box for frame in track.frames])
@@ -207,23 +207,16 @@ class _Person:
         """Whether the person was also seen in the very next frame that was judged."""
         if last + 1 == len(self._indexes):
             return False
-        apart = self._indexes[last + 1] - self._indexes[last]
         seconds = self._seconds[last + 1] - self._seconds[last]
-        return apart < 1.5 * self._step and seconds <= _JOINED_SECONDS
+        return self._samples[last + 1] == self._samples[last] + 1 and seconds <= _JOINED_SECONDS
 
 
 class _Overlay:
     """Draws what a report says on the frames of its video, which come in order."""
 
     def __init__(self, report: Report):
-        judged = sorted({frame.index for track in report.tracks for frame in track.frames})
-        step = min(np.diff(judged), default=1)
-        if report.video and report.video.frames_sampled > 1:
-            # Where faces were missed in many samples, those without are closer together.
-            samples = report.video.frames_sampled - 1
-            step = min(step, (report.video.frames_decoded - 1) / samples)
-        self._people = [_Person(track, step) for track in report.tracks]
-        self._judged = set(judged)
+        self._people = [_Person(track) for track in report.tracks]
+        self._judged = {frame.index for track in report.tracks for frame in track.frames}
         self._scene: np.ndarray | None = None  # what the last judged frame looked like
         if report.verdict == "no_face":
             self._caption = "Unmask: no face found"

@@ -129,14 +129,13 @@ def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredV
 def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) -> list[Person]:
     """Those who get a section of their own, the most suspicious first; ``render`` takes them."""
     mesh = FaceMesh(settings.threads) if report.tracks else None
-    step = timeline.sample_step(report.tracks)
     people = []
     for track in _ordered(report, settings)[:_MOST_PEOPLE]:
         shown = exhibits.of(track.id)
         people.append(
             Person(
                 track, shown, strongest(shown, mesh) if shown else "",
-                timeline.stretches(track.frames, step), _face_warnings(track),
+                timeline.stretches(track.frames), _face_warnings(track),
             )
         )  # fmt: skip
     return people

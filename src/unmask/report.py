@@ -30,6 +30,8 @@ class FrameReport:
     """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the shown frame.
 
     ``face_size`` (in the same pixels), ``sharpness`` and ``turn`` are those of quality.Quality.
+    ``sample`` counts the frames in which faces were looked for, from 0: who is in two in a row was
+    there in between.
     """
 
     index: int
@@ -40,6 +42,7 @@ class FrameReport:
     face_size: float
     sharpness: float
     turn: float
+    sample: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class ModelReport:
 class VideoReport:
     """The input's facts; ``duration_seconds`` and ``fps`` are what it says of itself, if it does.
 
-    ``width`` and ``height`` are in pixels, as shown. The frames are counted, not read off.
+    ``width`` and ``height`` are in pixels, as shown. The frames are counted, not read off;
+    ``sampling`` is how they were chosen, 'exact', 'fast' or 'keyframes'.
     ``bits_per_pixel`` is that of quality.bits_per_pixel, None where it cannot be told.
     """
 
@@ -83,6 +87,7 @@ class VideoReport:
     bits_per_pixel: float | None
     frames_decoded: int
     frames_sampled: int
+    sampling: str
 
 
 @dataclass(frozen=True)

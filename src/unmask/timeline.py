@@ -6,14 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from unmask.report import FrameReport, TrackReport
+from unmask.report import FrameReport
 from unmask.verdict import logit, sigmoid
 
 _NEIGHBOURS = 2  # frames on either side that the mean runs over, at least
 _WINDOWS = 40  # a long stretch has about so many independent means, or the line would be a scribble
 _MOST_POINTS = 200  # of a line: more are no longer told apart
 _MOST_ROWS = 60
-_MISSED = 1.5  # samples: a longer step means that the person was not found in one
 _SURE = 1e-6  # the report's sixth decimal: nearer to 0 or 1 a probability says no more
 
 
@@ -42,18 +41,11 @@ class Row:
     high: float
 
 
-def sample_step(tracks: Sequence[TrackReport]) -> float | None:
-    """How many frames apart faces were usually looked for; None where nobody was seen twice."""
-    steps = [np.diff([frame.index for frame in track.frames]) for track in tracks]
-    steps = np.concatenate([*steps, []])
-    return float(np.median(steps)) if len(steps) else None
-
-
-def stretches(frames: Sequence[FrameReport], step: float | None) -> list[list[FrameReport]]:
-    """A person's frames, divided where the person was not found for a sample or more."""
+def stretches(frames: Sequence[FrameReport]) -> list[list[FrameReport]]:
+    """A person's frames, divided where the person was not found in one that was looked at."""
     found = [[frames[0]]]
     for before, frame in pairwise(frames):
-        if step and frame.index - before.index > _MISSED * step:
+        if frame.sample > before.sample + 1:
             found.append([])
         found[-1].append(frame)
     return found

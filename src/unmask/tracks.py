@@ -28,7 +28,8 @@ _CUT_SHIFT = 6  # pixels of the thumbnail by which a camera may have moved
 class Sighting:
     """A person's face in one frame. ``logit`` is the calibrated one, None until it is judged.
 
-    ``quality`` is None where no picture was measured, as for the crops of a dataset.
+    ``sample`` counts the frames in which faces were looked for; ``quality`` is None where no
+    picture was measured. For the crops of a dataset, neither is known.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Sighting:
     detection_score: float
     logit: float | None = None
     quality: Quality | None = None
+    sample: int | None = None
 
 
 @dataclass

@@ -165,7 +165,7 @@ class Store:
     def list(
         self, owner: str, *, search: str = "", limit: int = 50, before: datetime | None = None
     ) -> Sequence[Job]:
-        """An owner's jobs, the newest first; ``search`` is part of name or headline, or the verdict."""
+        """An owner's jobs, the newest first, with ``search`` in name or headline, or as verdict."""
         query = select(Job).where(Job.owner == owner).order_by(Job.created.desc(), Job.id)
         if search := _plain(search):
             words = (c.icontains(search, autoescape=True) for c in (Job.name, Job.headline))

@@ -94,6 +94,7 @@ if (form) {
     clearTimeout(timer);
     search();
   });
+  if (field.value !== field.defaultValue) search(); // somebody typed before this script was there
 }
 
 watch();

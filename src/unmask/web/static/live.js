@@ -76,7 +76,7 @@ function add(person, face) {
   if (!face.crop) return;
   const picture = element("img", { src: face.crop, alt: "", width: 96, height: 96 });
   const figure = element("strong", {}, face.probability_fake.toFixed(2));
-  person.strip.prepend(element("li", {}, picture, figure, ` at ${clock(face.second)}`));
+  person.strip.prepend(element("li", {}, picture, figure, `at ${clock(face.second)}`));
   if (person.strip.children.length > MOST) person.strip.lastElementChild.remove();
 }
 
@@ -111,7 +111,10 @@ function listen() {
   source.addEventListener("faces", onFaces);
   source.addEventListener("open", () => say(problem, ""));
   source.addEventListener("error", async () => {
-    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    if (source.readyState !== EventSource.CLOSED) {
+      say(problem, "The connection is lost; the browser tries again. What is judged goes on.");
+      return;
+    }
     await look();
     await sleep(3);
     clear();

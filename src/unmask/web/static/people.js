@@ -5,13 +5,12 @@ const NEAR = 0.002; // seconds: time stamps are rounded
 
 /** Every person of a report, each with `at(second)`: {box, probability}, or null when not seen. */
 export function followed(report) {
-  const step = sampleStep(report);
   const frame = 1 / (report.video.fps || 25);
   return report.tracks.map((track) => ({
     id: track.id,
     frames: track.frames,
-    stretches: stretches(track.frames, step),
-    at: (second) => at(track.frames, second, step, frame),
+    stretches: stretches(track.frames),
+    at: (second) => at(track.frames, second, frame),
   }));
 }
 
@@ -21,38 +20,27 @@ export function moments(report) {
   return [...new Set(seconds)].sort((a, b) => a - b);
 }
 
-/** How many frames apart faces were looked for. */
-function sampleStep(report) {
-  const indexes = report.tracks.flatMap((track) => track.frames.map((frame) => frame.index));
-  const judged = [...new Set(indexes)].sort((a, b) => a - b);
-  let step = Infinity;
-  for (let i = 1; i < judged.length; i++) step = Math.min(step, judged[i] - judged[i - 1]);
-  const { frames_decoded: decoded, frames_sampled: sampled } = report.video;
-  if (sampled > 1) step = Math.min(step, (decoded - 1) / (sampled - 1));
-  return step;
-}
-
-/** Whether the person was also seen in the very next frame that was judged. */
-function joined(frame, next, step) {
-  return next.index - frame.index < 1.5 * step && next.second - frame.second <= JOINED;
+/** Whether the person was also seen in the very next frame that was looked at. */
+function joined(frame, next) {
+  return next.sample === frame.sample + 1 && next.second - frame.second <= JOINED;
 }
 
 /** A person's frames, divided where the person was not found. */
-function stretches(frames, step) {
+function stretches(frames) {
   const found = [];
   frames.forEach((frame, i) => {
-    if (i && joined(frames[i - 1], frame, step)) found.at(-1).push(frame);
+    if (i && joined(frames[i - 1], frame)) found.at(-1).push(frame);
     else found.push([frame]);
   });
   return found;
 }
 
-function at(frames, second, step, duration) {
+function at(frames, second, duration) {
   const last = lastBefore(frames, second + NEAR);
   if (last < 0) return null;
   const [frame, next] = [frames[last], frames[last + 1]];
   const since = Math.max(0, second - frame.second);
-  if (next && joined(frame, next, step)) {
+  if (next && joined(frame, next)) {
     const share = Math.min(1, since / (next.second - frame.second || 1));
     const box = frame.box.map((side, i) => side + share * (next.box[i] - side));
     return { box, probability: frame.probability_fake };

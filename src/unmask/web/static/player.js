@@ -15,6 +15,14 @@ function set(made, attributes) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
 }
 
+/** Resolves to the moment of a video's first frame by its own clock, which may begin late. */
+export function beginning(video) {
+  return new Promise((resolve) => {
+    if (video.readyState > 1) resolve(video.currentTime);
+    else video.addEventListener("loadeddata", () => resolve(video.currentTime), { once: true });
+  });
+}
+
 export class Player {
   /** `media` is a video or img, `svg` lies over it, `people` are those of people.js. */
   constructor(media, svg, people, size) {
@@ -23,6 +31,7 @@ export class Player {
     this.size = size; // of the picture that the boxes are for
     this.shown = true;
     this.second = 0;
+    this.begin = 0; // where the video's own clock begins; a report's begins at 0
     this.listeners = [];
     this.people = people.map((person) => ({ ...person, ...this.#parts(person.id) }));
     new ResizeObserver(() => this.draw()).observe(media);
@@ -38,7 +47,7 @@ export class Player {
 
   seek(second) {
     // A little later, or rounding shows the frame before.
-    this.media.currentTime = second + 0.001;
+    this.media.currentTime = this.begin + second + 0.001;
     this.#moment(second);
   }
 
@@ -114,13 +123,13 @@ export class Player {
     if ("requestVideoFrameCallback" in media) {
       // The time of the very frame that is shown, where `currentTime` is only near it.
       const next = (_, frame) => {
-        this.#moment(frame.mediaTime);
+        this.#moment(frame.mediaTime - this.begin);
         media.requestVideoFrameCallback(next);
       };
       media.requestVideoFrameCallback(next);
     } else {
       for (const event of ["timeupdate", "seeked"]) {
-        media.addEventListener(event, () => this.#moment(media.currentTime));
+        media.addEventListener(event, () => this.#moment(media.currentTime - this.begin));
       }
     }
   }

@@ -5,7 +5,7 @@ import { annotatedCopy, annotatedDownload } from "./annotated.js";
 import "./delete.js";
 import { clock } from "./dom.js";
 import { followed } from "./people.js";
-import { Player } from "./player.js";
+import { beginning, Player } from "./player.js";
 import { sharing } from "./share.js";
 import { timeline } from "./timeline.js";
 
@@ -17,6 +17,7 @@ async function start() {
   const note = document.getElementById("player-note");
   const media = document.getElementById("video") ?? document.getElementById("picture");
   const failed = unplayable(media);
+  const begun = beginning(media); // before anybody seeks
   let result;
   try {
     result = await request(watch.dataset.result);
@@ -28,6 +29,7 @@ async function start() {
   const shown = new Set(result.people.map((person) => person.id));
   const people = followed(report);
   const player = new Player(media, document.getElementById("boxes"), people, report.video);
+  begun.then((second) => (player.begin = second));
   const boxes = document.getElementById("show-boxes");
   boxes.addEventListener("change", () => player.showBoxes(boxes.checked));
   const holder = document.getElementById("timeline");
@@ -75,6 +77,7 @@ async function convert(media, player, boxes, note) {
   player.showBoxes(false);
   boxes.checked = false;
   boxes.disabled = true;
+  player.begin = 0;
   media.src = watch.dataset.annotated;
   note.textContent = `Your browser cannot ${what} this format: here is a converted copy with the boxes drawn in.`;
 }

@@ -248,7 +248,7 @@ def test_the_history_is_searched_and_paged_without_scripts(site):
     page = site.read("/history?search=P+1")
     assert page.count('<li id="job-') == 10
     assert 'value="P 1"' in page
-    assert "Nothing is called so." in site.read("/history?search=other")
+    assert "Nothing matches." in site.read("/history?search=other")
     site.read("/history?before=yesterday", 400)
 
 

@@ -162,7 +162,8 @@ def where(report: Report, min_track_frames: int) -> dict[int, str]:
         return thirds | row
     deciding = {t.id for t in people}
     called = Counter(thirds[id] for id in deciding)
-    for track in report.tracks:
+    timed = any(t.last_second for t in report.tracks)  # a video, no picture
+    for track in report.tracks if timed else ():
         if called[thirds[track.id]] > 1 or track.id not in deciding:
             thirds[track.id] += f" {_when(track)}"
     called = Counter(thirds[id] for id in deciding)
@@ -229,7 +230,7 @@ def _person(
     brief = len(report.tracks) > 1 and len(track.frames) < settings.min_track_frames
     return {
         "id": track.id,
-        "where": place,
+        "where": place.removesuffix(f" (person {track.id})"),
         "verdict": track.verdict,
         "probability_fake": round(track.probability_fake, 6),
         "seen": seen(track),

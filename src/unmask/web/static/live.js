@@ -105,7 +105,10 @@ async function look() {
 
 let source = null;
 
+/** Only while somebody looks: over HTTP/1.1 a browser has but six connections to one server. */
 function listen() {
+  source?.close();
+  if (document.hidden) return;
   source = new EventSource(page.dataset.events);
   source.addEventListener("state", onState);
   source.addEventListener("faces", onFaces);
@@ -117,15 +120,19 @@ function listen() {
     }
     await look();
     await sleep(3);
-    clear();
-    listen();
+    again();
   });
 }
 
-async function watchQueue() {
+function again() {
+  clear();
+  listen();
+}
+
+async function watch() {
   for (;;) {
     await sleep(3);
-    if (state === "queued" && !document.hidden) await look();
+    if (state === "queued" || document.hidden) await look();
   }
 }
 
@@ -142,5 +149,6 @@ document.getElementById("cancel")?.addEventListener("click", async (event) => {
   }
 });
 
+document.addEventListener("visibilitychange", again);
 listen();
-watchQueue();
+watch();

@@ -25,7 +25,8 @@ from unmask.web.store import DONE, Job
 TOKEN = "sixteen-or-more-characters"
 RESULT = {
     "version": 1, "headline": "Likely real.", "advice": "Ask where it is from.", "warnings": [],
-    "measured": [], "uncertain": 0.1, "is_image": False, "annotated_kind": "mp4", "people": [], "report": {},
+    "measured": [], "uncertain": 0.1, "is_image": False, "annotated_kind": "mp4", "people": [],
+    "report": {},
 }  # fmt: skip
 
 

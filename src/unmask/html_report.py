@@ -328,7 +328,7 @@ def warnings(report: Report) -> list[str]:
     if 0 < report.frames_judged < FEW_FRAMES:
         frames = _frames(report.frames_judged)
         found.append(
-            f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much. "
-            "On the command line, --every 5 looks at more of a video."
+            f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much: a "
+            "longer piece of video says more."
         )
     return found

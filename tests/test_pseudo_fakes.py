@@ -1,5 +1,6 @@
 """Each family changes the face inside its mask, and nothing else; degradation treats all alike."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -100,13 +101,55 @@ def test_encoding_is_real_and_harsher_at_higher_crf(codec, people):
     assert 0 < errors[0] < errors[1] < 20
 
 
-def test_degrading_a_pair_keeps_equal_crops_equal(people):
-    crop = people[2].crop
+def test_degrading_a_pair_keeps_equal_crops_equal(people, monkeypatch):
+    """But for sharpness: what ``mix_sharpness`` left equal, the rest of the chain does too."""
+    mix, mixed = degrade.mix_sharpness, []
+
+    def watched(crops, rng):
+        mixed[:] = mix(crops, rng)
+        return list(mixed)
+
+    monkeypatch.setattr(degrade, "mix_sharpness", watched)
+    crop, blurred = people[2].crop, 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         first, second = degrade.degrade([crop, crop.copy()], rng, face_size=90)
         assert first.shape == crop.shape
-        assert np.array_equal(first, second)
+        if np.array_equal(*mixed):
+            assert np.array_equal(first, second)
+        else:
+            blurred += 1
+    assert 0 < blurred < 16  # 6 expected: a fifth, but for those where neither is blurred
+
+
+def drawing(low, high):
+    """A generator whose first number lies between these."""
+    for seed in range(1000):
+        if low <= np.random.default_rng(seed).random() < high:
+            return np.random.default_rng(seed)
+    raise AssertionError("no such seed")
+
+
+def test_mixing_makes_a_sharp_and_a_soft_crop_equally_sharp(people):
+    for face in people:
+        sharp = face.crop
+        soft = cv2.GaussianBlur(sharp, (0, 0), 0.8)
+        assert np.sqrt(sharpness(sharp) / sharpness(soft)) > 1.5
+        softened, still_soft = degrade.mix_sharpness([sharp, soft], drawing(0, 0.3))
+        assert np.array_equal(still_soft, soft)
+        assert 0.85 < np.sqrt(sharpness(softened) / sharpness(soft)) < 1.15
+        still_sharp, sharpened = degrade.mix_sharpness([sharp, soft], drawing(0.3, 0.5))
+        assert np.array_equal(still_sharp, sharp)
+        assert 0.85 < np.sqrt(sharpness(sharpened) / sharpness(sharp)) < 1.15
+
+
+def test_mixing_leaves_equally_sharp_crops_alone_unless_it_blurs(people):
+    crop = people[2].crop
+    for low, high in ((0, 0.3), (0.3, 0.5), (0.7, 1)):
+        for mixed in degrade.mix_sharpness([crop, crop.copy()], drawing(low, high)):
+            assert np.array_equal(mixed, crop)
+    blurred = degrade.mix_sharpness([crop] * 8, drawing(0.5, 0.7))
+    assert 0 < sum(np.array_equal(one, crop) for one in blurred) < 8
 
 
 def test_global_statistics_do_not_give_synthesised_fakes_away(people):

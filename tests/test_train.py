@@ -138,6 +138,32 @@ def test_batches_are_the_same_again_and_survive_a_damaged_crop(split_folder, tmp
     assert crops_a.max() <= 1
 
 
+def test_a_filmed_fake_stands_beside_its_original_frame_moved_alike(tmp_path, monkeypatch):
+    """The fake is a copy of frame 10, so a pair moved alike is equal; the stranger is flat grey."""
+    noise = np.random.default_rng(0)
+    frame_0, frame_10 = noise.integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    stranger = Crop("stranger.png", "real", "stranger.mp4", group="b", frame=10)
+    crops = [
+        Crop("0.png", "real", "a.mp4", group="a", frame=0),
+        Crop("10.png", "real", "a.mp4", group="a", frame=10),
+        Crop("swap.png", "fake", "swap.mp4", group="a", frame=10),
+        stranger,
+    ]
+    pictures = (frame_0, frame_10, frame_10, np.full_like(frame_0, 128))
+    for crop, picture in zip(crops, pictures, strict=True):
+        cv2.imwrite(str(tmp_path / crop.path), picture)
+    batches = Batches(tmp_path, crops, size=SIZE, degraded=0.5)
+    monkeypatch.setattr(batches, "_draw_real", lambda rng, moving: stranger)
+    own = 0
+    for seed in range(30):
+        real, fake, _ = batches._filmed_pair(np.random.default_rng(seed))
+        assert not np.array_equal(fake[:, :, ::-1], frame_10)  # it did move
+        if real.std() > 0:
+            assert np.array_equal(real, fake)
+            own += 1
+    assert 12 < own < 30  # 21 expected
+
+
 def test_the_network_for_training_computes_what_the_saved_one_does():
     plain = xception.build(SIZE)
     fused = xception.for_training(plain)

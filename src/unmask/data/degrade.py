@@ -1,7 +1,8 @@
 """What happens to pictures on their way to us: rescaling, compression, noise, colour changes.
 
 A real crop and its fake go through the very same chain, so that only the forgery tells them
-apart. Compression is real: crops are encoded as short moving clips by H.264 or H.265.
+apart; their sharpness is mixed, so that it does not. Compression is real: crops are encoded as
+short moving clips by H.264 or H.265.
 """
 
 import io
@@ -26,8 +27,9 @@ def degrade(
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
     ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
-    resolution that each of them really has. ``strength`` in [0, 1] scales how likely and how bad
-    all the rest is. Returns crops of the same size.
+    resolution that each of them really has, and their sharpness is mixed (``mix_sharpness``).
+    ``strength`` in [0, 1] scales how likely and how bad all the rest is. Returns crops of the
+    same size.
     """
     size = crops[0].shape[0]
     side = native = float(np.clip(face_size * margin, 48, size))
@@ -35,6 +37,7 @@ def degrade(
         side = np.exp(rng.uniform(np.log(native * (1 - 0.55 * strength)), np.log(native)))
     side = max(48, int(side))
     crops = [cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA) for c in crops]
+    crops = mix_sharpness(crops, rng)
     if rng.random() < 0.6 * strength:
         crops = _recolour(crops, rng, strength)
     if rng.random() < 0.2 * strength:
@@ -52,6 +55,55 @@ def degrade(
     if rng.random() < 0.1:
         crops = _cover(crops, rng)
     return crops
+
+
+def mix_sharpness(crops: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Make crops of one size equally soft or equally sharp, blur some of them, or do nothing.
+
+    Sharpness alone must not tell real from fake, in either direction: generators paint softer
+    than cameras record, but always softening the real crop teaches that soft is real (measured).
+    """
+    how = rng.random()
+    if how < 0.3:
+        goal = min(map(_detail, crops))
+        return [_soften(crop, goal) for crop in crops]
+    if how < 0.5:
+        goal = max(map(_detail, crops))
+        return [_sharpen(crop, goal) for crop in crops]
+    if how < 0.7:
+        return [
+            cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.3, 1.2)) if rng.random() < 0.5 else crop
+            for crop in crops
+        ]
+    return crops
+
+
+def _soften(crop: np.ndarray, goal: float) -> np.ndarray:
+    """The crop blurred until it has about as little fine detail as ``goal``."""
+    if _detail(crop) <= 1.03 * goal:
+        return crop
+    low, high = 0.0, 4.0  # the Gaussian's sigma in pixels, halved in on
+    for _ in range(6):
+        spread = (low + high) / 2
+        soft = cv2.GaussianBlur(crop, (0, 0), spread)
+        low, high = (spread, high) if _detail(soft) > goal else (low, spread)
+    return soft
+
+
+def _sharpen(crop: np.ndarray, goal: float) -> np.ndarray:
+    """The crop with its fine detail amplified, by 2 at most, until it has about ``goal`` of it."""
+    pixels = crop.astype(np.float32)
+    fine = pixels - cv2.GaussianBlur(pixels, (0, 0), 1.2)
+    sharp, amount = crop, 0.0
+    while _detail(sharp) < 0.97 * goal and amount < 2:  # more than that would look unreal
+        amount += 0.25
+        sharp = np.clip(pixels + amount * fine, 0, 255).round().astype(np.uint8)
+    return sharp
+
+
+def _detail(crop: np.ndarray) -> float:
+    """How much the finest detail of a crop varies, in grey levels."""
+    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_16S).std())
 
 
 def _compress(

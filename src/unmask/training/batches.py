@@ -28,10 +28,10 @@ class Batches:
     """Draws training batches, the same ones again for the same seed and step.
 
     Plain batches (no ``pseudo_fakes``, no ``degrade``) go through all crops once an epoch. Paired
-    batches are half real, half fake: each fake stands beside a real crop that goes through the
-    same damage - its own source, if it was synthesised, else one of its group or of another real
-    video. ``pseudo_fakes`` is the share of fakes that is synthesised, ``families`` how often each
-    family is among these.
+    batches are half real, half fake: each fake stands beside a real crop that is moved alike and
+    goes through the same damage - its own source, if it was synthesised, else the one of its group
+    nearest in frame number or one of another real video. ``pseudo_fakes`` is the share of fakes
+    that is synthesised, ``families`` how often each family is among these.
     """
 
     def __init__(
@@ -113,27 +113,32 @@ class Batches:
         crop, face = self._portrait(rng)
         _, donor = self._portrait(rng)
         fake, _ = synthesise(face, donor, rng, self.families)
-        state = rng.bit_generator.state  # the same movement for both
-        real = affine(face.crop, rng, self.altered)
-        rng.bit_generator.state = state
-        return real, affine(fake, rng, self.altered), crop.face_size
+        return *self._moved_alike(face.crop, fake, rng), crop.face_size
 
     def _filmed_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
         fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
         own = self._real_of_group[fake.group]
         if own and rng.random() < 0.7:
-            real = own[rng.integers(len(own))]
+            # For a face swap this is the same frame of its original.
+            nearest = min(abs(crop.frame - fake.frame) for crop in own)
+            near = [crop for crop in own if abs(crop.frame - fake.frame) == nearest]
+            real = near[rng.integers(len(near))]
         else:
             # Not a photo: the network would learn stills from moving pictures.
             real = self._draw_real(rng, moving=True)
         real, real_image = self._readable(real, rng, self.real)
         # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
         sizes = [c.face_size or self.size for c in (real, fake)]
-        return (
-            affine(real_image, rng, self.altered),
-            affine(fake_image, rng, self.altered),
-            min(sizes),
-        )
+        return *self._moved_alike(real_image, fake_image, rng), min(sizes)
+
+    def _moved_alike(
+        self, real: np.ndarray, fake: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Both pictures after the same random movement."""
+        state = rng.bit_generator.state
+        moved = affine(real, rng, self.altered)
+        rng.bit_generator.state = state
+        return moved, affine(fake, rng, self.altered)
 
     def _portrait(self, rng: np.random.Generator) -> tuple[Crop, Portrait]:
         for _ in range(_TRIES):

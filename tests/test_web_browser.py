@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import jsonschema
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from web_server import TOKEN, serving
 from unmask.report import SCHEMA
 from unmask.video import Video
 
-LONGEST = 1  # minute
+LONGEST = 25  # minutes
 NOT_FOUND = "status of 404"
 
 
@@ -59,6 +60,24 @@ def long_clip(real_frames, tmp_path_factory) -> Path:
     """Takes some seconds to judge."""
     path = tmp_path_factory.mktemp("clips") / "long.mp4"
     return write_video(path, real_frames * 14, encoder={"crf": "30"})
+
+
+@pytest.fixture(scope="module")
+def film(long_clip, tmp_path_factory) -> Path:
+    """Takes much longer to judge than the test takes: the same clip, many times over."""
+    path = tmp_path_factory.mktemp("clips") / "film.mp4"
+    with av.open(str(path), "w") as output, av.open(str(long_clip)) as source:
+        video = source.streams.video[0]
+        stream = output.add_stream_from_template(video)
+        packets = [packet for packet in source.demux(video) if packet.dts is not None]
+        length = max(packet.pts for packet in packets) + packets[0].duration
+        for turn in range(16):  # under the upload limit of this site
+            for packet in packets:
+                packet.stream = stream
+                if turn:
+                    packet.pts, packet.dts = packet.pts + length, packet.dts + length
+                output.mux(packet)
+    return path
 
 
 def judged(visitor: Visitor, file: Path) -> Page:
@@ -301,11 +320,11 @@ def test_videos_that_browsers_play_otherwise_or_not(visitor, real_frames, tmp_pa
     examine(page)
 
 
-def test_queue_and_cancel(visitor, long_clip):
+def test_queue_and_cancel(visitor, film):
     others, page = visitor.open(), visitor.open()
-    upload(others, long_clip, long_clip)
+    upload(others, film, film)
     expect(others.locator("#jobs li")).to_have_count(2)
-    upload(page, long_clip)
+    upload(page, film)
     expect(page.locator("#place")).to_have_text(re.compile(r"^It is next\.|\d before it\.$"))
     examine(page)
     # A tab that nobody looks at holds none of the few connections, and still sees the end.
@@ -322,9 +341,11 @@ def test_queue_and_cancel(visitor, long_clip):
     expect(page.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
     examine(page)
 
-    others.locator("[data-state=running] a").click()
-    others.get_by_role("button", name="Cancel").click()
-    expect(others.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
+    for _ in range(2):
+        others.locator("[data-state=running] a").first.click()
+        others.get_by_role("button", name="Cancel").click()
+        expect(others.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
+        others.goto("/")
 
 
 def test_access_token(arrive, chromium, tmp_path):

@@ -24,7 +24,7 @@ from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.mesh import FaceMesh
 from unmask.outputs import plan
-from unmask.report import Report, TrackReport, printable
+from unmask.report import HEADLINES, Report, TrackReport, clock, printable
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 
 if TYPE_CHECKING:
@@ -56,13 +56,6 @@ _MOST_LISTED = 100  # in the table of the others
 _ENDS = (".html", ".htm")
 _LIBRARIES = ("unmask", "openvino", "av", "opencv-python-headless", "numpy")
 
-HEADLINES = {
-    "fake": "Looks manipulated",
-    "real": "No sign of manipulation found",
-    "uncertain": "Too close to call",
-    "no_face": "No face to judge",
-    "unreadable": "The file could not be read",
-}
 ADVICE = {
     "fake": "Look at the people and moments below, and at where the video comes from, before you "
     "publish or act on this. A model's verdict alone is no proof.",
@@ -189,16 +182,6 @@ def render(
         made=(made or datetime.now(UTC)).astimezone(UTC),
         versions={name: version(name) for name in _LIBRARIES},
     )
-
-
-def clock(second: float, digits: int = 1) -> str:
-    """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
-    scale = 10**digits
-    whole, part = divmod(round(second * scale), scale)
-    hours, rest = divmod(whole, 3600)
-    text = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
-    text += f":{rest % 60:02}"
-    return f"{text}.{part:0{digits}}" if digits else text
 
 
 def jpeg(image: np.ndarray) -> bytes:

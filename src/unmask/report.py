@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 SCHEMA_VERSION = 1
+HEADLINES = {
+    "fake": "Looks manipulated",
+    "real": "No sign of manipulation found",
+    "uncertain": "Too close to call",
+    "no_face": "No face to judge",
+    "unreadable": "The file could not be read",
+}
+"""Each verdict in words, for people."""
+
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
 
 
@@ -179,6 +188,16 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     """
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def clock(second: float, digits: int = 1) -> str:
+    """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
+    scale = 10**digits
+    whole, part = divmod(round(second * scale), scale)
+    hours, rest = divmod(whole, 3600)
+    text = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
+    text += f":{rest % 60:02}"
+    return f"{text}.{part:0{digits}}" if digits else text
 
 
 class _Writer:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileOpener
 from werkzeug.exceptions import Conflict, NotFound, ServiceUnavailable, UnsupportedMediaType
 
 from unmask.web import guard, intake
-from unmask.web.current import services
+from unmask.web.current import services, time_of
 from unmask.web.files import ANNOTATED, FRAMES_CSV, REPORT_HTML, REPORT_JSON, RESULT, SOURCE
 from unmask.web.store import DONE, QUEUED, Job, new_id
 from unmask.web.stream import MOST_STREAMS, has_ended
@@ -58,7 +58,7 @@ def listing() -> dict[str, Any]:
         abort(400, f"'limit' is between 1 and {_MOST_JOBS}.")
     search = request.args.get("search", "").strip()
     jobs = services().store.list(
-        guard.owner(), search=search, limit=limit + 1, before=_time(request.args.get("before"))
+        guard.owner(), search=search, limit=limit + 1, before=time_of(request.args.get("before"))
     )
     next = _moment(jobs[limit - 1].created) if len(jobs) > limit else None
     return {"jobs": [_as_json(job) for job in jobs[:limit]], "next": next}
@@ -193,16 +193,6 @@ def _as_json(job: Job) -> dict[str, Any]:
 
 def _moment(time: datetime | None) -> str | None:
     return time and time.isoformat().replace("+00:00", "Z")
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        abort(400, "'before' is a time such as 2026-01-31T12:00:00Z.")
 
 
 def _whole_number(name: str, text: str) -> int:

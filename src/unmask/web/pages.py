@@ -17,22 +17,13 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
-from unmask.report import printable
+from unmask.report import HEADLINES, clock, printable
 from unmask.web import guard
-from unmask.web.current import services, settings
+from unmask.web.current import services, settings, time_of
 from unmask.web.files import RESULT
 from unmask.web.store import DONE, FINISHED, Job
 
 pages = Blueprint("pages", __name__)
-
-VERDICTS = {
-    "fake": "Looks manipulated",
-    "real": "No sign of manipulation found",
-    "uncertain": "Too close to call",
-    "no_face": "No face to judge",
-    "unreadable": "The file could not be read",
-}
-"""The words of the stand-alone report, which must not be imported here: it brings the decoder."""
 
 STATES = {
     "queued": "Waits",
@@ -82,7 +73,7 @@ def job(id: str) -> str:
 def history() -> str:
     """All jobs of this browser, the newest first, with search."""
     search = request.args.get("search", "").strip()
-    before = _time(request.args.get("before"))
+    before = time_of(request.args.get("before") or None)
     jobs = services().store.list(guard.owner(), search=search, limit=_PAGE + 1, before=before)
     return render_template(
         "history.html", jobs=jobs[:_PAGE], search=search, older=len(jobs) > _PAGE, before=before
@@ -122,17 +113,6 @@ def error_page(error: HTTPException) -> tuple[str, int, dict[str, str]]:
     return page, error.code or 500, headers
 
 
-def _time(text: str | None) -> datetime | None:
-    """The time in an address, as ``history`` puts it there."""
-    if not text:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        abort(400)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
 def _target() -> str:
     """Where to go after login: a page of this site, whatever the address says."""
     target = request.values.get("next", "/")
@@ -142,16 +122,6 @@ def _target() -> str:
 
 
 # What the templates use.
-
-
-def clock(second: float, digits: int = 1) -> str:
-    """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
-    scale = 10**digits
-    whole, part = divmod(round(second * scale), scale)
-    hours, rest = divmod(whole, 3600)
-    text = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
-    text += f":{rest % 60:02}"
-    return f"{text}.{part:0{digits}}" if digits else text
 
 
 def size(count: int) -> str:
@@ -231,7 +201,7 @@ def _words() -> dict[str, Any]:
     return {
         "settings": settings(),
         "signed_in": guard.signed_in(),
-        "VERDICTS": VERDICTS,
+        "HEADLINES": HEADLINES,
         "STATES": STATES,
         "api_address": api_address,
         "page_address": page_address,

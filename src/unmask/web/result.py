@@ -19,9 +19,7 @@ from unmask.classifier import Card
 from unmask.explain import Exhibits
 from unmask.html_report import (
     ADVICE,
-    HEADLINES,
     Person,
-    clock,
     heat_picture,
     jpeg,
     rate,
@@ -30,7 +28,7 @@ from unmask.html_report import (
     shown_people,
     warnings,
 )
-from unmask.report import Report, TrackReport, printable
+from unmask.report import HEADLINES, Report, TrackReport, clock, printable
 from unmask.settings import for_command
 from unmask.video import is_image
 from unmask.web.files import FRAMES_CSV, REPORT_HTML, REPORT_JSON, RESULT

@@ -6,7 +6,6 @@ Nothing on it is loaded from anywhere, and every text in it is escaped, whoever 
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from unmask.classifier import Card
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.mesh import FaceMesh
-from unmask.outputs import plan
+from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport, clock, printable
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 
@@ -101,12 +100,8 @@ def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
 
 def write_page(target: Path, html: str) -> None:
     """Write a page; it is there whole, or not at all. Raises OSError."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
+    with in_one_step(target) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredVerdict] | str:

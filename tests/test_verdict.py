@@ -76,6 +76,20 @@ def test_uncertain_says_what_to_do():
     assert "try a longer, larger or less compressed copy" in judge([person(1, 0)], Rule()).reason
 
 
+def test_of_an_image_nothing_is_said_of_times_and_frames():
+    one, two = person(1, 0), person(2, 2)
+    assert judge([one], Rule(), is_image=True).reason == (
+        "Person 1 is too close to call (probability of fake 0.50): try a larger or less "
+        "compressed copy, or have somebody look at it."
+    )
+    assert judge([one, two], Rule(), is_image=True).reason == (
+        "The most suspicious of 2 people, person 2, looks manipulated (probability of fake 0.88)."
+    )
+    nobody = no_face(1, min_face=30, detection_score=0.7, is_image=True).reason
+    assert "in the picture, so" in nobody
+    assert "--every" not in nobody
+
+
 def test_no_face_has_no_probability():
     verdict = no_face(12, min_face=30, detection_score=0.7)
     assert verdict.name == "no_face"

@@ -96,8 +96,6 @@ def test_live_then_result(visitor, long_clip):
     face = page.locator("#live ~ section #faces img").first
     face.wait_for()
     assert 0 <= page.locator("#progress").evaluate("bar => bar.value") < 1
-    page.reload()
-    face.wait_for()
     expect(page).to_have_title(re.compile("long.mp4"))
     examine(page)
     expect(page.locator("h1")).to_contain_text(re.compile("real|fake|call|manipulat", re.I))
@@ -320,7 +318,46 @@ def test_videos_that_browsers_play_otherwise_or_not(visitor, real_frames, tmp_pa
     examine(page)
 
 
-def test_queue_and_cancel(visitor, film):
+def test_looking_without_scripts(visitor, chromium, real_clip):
+    """Nothing is shown that needs scripts, and what they would show is there in words."""
+    made = judged(visitor, real_clip)
+    context = chromium.new_context(
+        base_url=visitor.site, storage_state=visitor.context.storage_state(),
+        java_script_enabled=False,
+    )  # fmt: skip
+    page = context.new_page()
+    page.goto(made.url)
+    shown = page.locator("figcaption").first.inner_text()
+    assert re.match(r"0:0\d\.\d, probability", shown), shown
+    page.get_by_text("The figures of person 1 as a table").click()
+    expect(page.locator("tbody tr")).to_have_count(5)
+    links = page.locator("a[download]:visible")
+    assert links.count() == 4
+    for link in links.all():
+        assert page.request.get(link.get_attribute("href")).ok
+    assert page.locator("button:visible").count() == 0
+    page.goto("/")
+    assert "Uploading here needs JavaScript" in page.locator("main").inner_text()
+    assert page.locator("button:visible").count() == 0
+    context.close()
+
+
+def test_where_no_face_was_found_yet_the_live_page_says_so(visitor, film):
+    page = visitor.open()
+    events = 'id: 1\nevent: faces\ndata: {"progress": 0.5, "faces": []}\n\n'
+    page.route(
+        "**/events", lambda route: route.fulfill(content_type="text/event-stream", body=events)
+    )
+    upload(page, film)
+    page.wait_for_url("**/jobs/*")
+    until(page, "() => document.getElementById('progress').value === 0.5")
+    expect(page.locator("#no-faces")).to_be_visible()
+    page.unroute_all()
+    page.locator("#cancel").click()
+    expect(page.locator(".verdict.cancelled h1")).to_be_visible()
+
+
+def test_queue_reload_and_cancel(visitor, film):
     others, page = visitor.open(), visitor.open()
     upload(others, film, film)
     expect(others.locator("#jobs li")).to_have_count(2)
@@ -343,12 +380,16 @@ def test_queue_and_cancel(visitor, film):
 
     for _ in range(2):
         others.locator("[data-state=running] a").first.click()
-        others.get_by_role("button", name="Cancel").click()
+        face = others.locator("#live ~ section #faces img").first
+        face.wait_for()
+        others.reload()
+        face.wait_for()
+        others.locator("#cancel").click()
         expect(others.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
         others.goto("/")
 
 
-def test_access_token(arrive, chromium, tmp_path):
+def test_access_token(arrive, chromium, tmp_path, real_clip):
     with serving(tmp_path, access_token=TOKEN) as (site, _):
         visitor = arrive(site)
         visitor.expected.append("status of 401")
@@ -361,7 +402,10 @@ def test_access_token(arrive, chromium, tmp_path):
         page.get_by_label("Access token").fill(TOKEN)
         page.keyboard.press("Enter")
         page.wait_for_url("**/history")
+        other = visitor.open()
         page.get_by_role("button", name="Sign out").click()
         page.wait_for_url("**/login")
+        upload(other, real_clip)
+        expect(other.locator("#uploads .problem")).to_have_text(re.compile("^You are signed out"))
         page.goto("/")
         expect(page.get_by_role("heading")).to_have_text("Sign in")

@@ -72,6 +72,13 @@ def test_the_command_says_what_is_missing():
     assert "UNMASK_ACCESS_TOKEN" in done.stderr
 
 
+def test_a_data_folder_that_cannot_be_used_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(SettingError, match=f"--data-folder {file} .*choose another"):
+        web(tmp_path, data_folder=str(file))
+
+
 def test_debugging_cannot_be_turned_on(tmp_path, monkeypatch):
     monkeypatch.setenv("FLASK_DEBUG", "1")
     assert not web(tmp_path).app.debug

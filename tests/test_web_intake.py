@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from web_server import TOKEN, Web, hand_in, serving, web
 
+from unmask.web.guard import WRONG_TOKENS
 from unmask.web.intake import clean_name, kind_of
 from unmask.web.services import connect
 
@@ -253,16 +254,30 @@ def say(port: int, head: str) -> tuple[socket.socket, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("path", "authorization", "length"),
-    [("/api/v1/jobs", f"Bearer {TOKEN}", 2 << 40), ("/api/v1/jobs", "Bearer wrong", 500_000),
-     ("/login", f"Bearer {TOKEN}", 500_000)],
+    ("path", "authorization", "length", "status"),
+    [("/api/v1/jobs", f"Bearer {TOKEN}", 2 << 40, 413),
+     ("/api/v1/jobs", "Bearer wrong", 500_000, 401),
+     ("/login", f"Bearer {TOKEN}", 500_000, 413)],
 )  # fmt: skip
-def test_what_is_too_long_is_refused_before_it_is_sent(guarded, path, authorization, length):
+def test_what_is_too_long_is_refused_before_it_is_sent(
+    guarded, path, authorization, length, status
+):
     line, answer = say(guarded[1], f"POST {path} HTTP/1.1\nHost: localhost\n"
                        f"Authorization: {authorization}\nContent-Length: {length}")  # fmt: skip
     with closing(line):
-        assert answer.startswith(b"HTTP/1.1 413")
+        assert answer.startswith(f"HTTP/1.1 {status}".encode())
         assert b"application/problem+json" in answer
+        assert (b"Www-Authenticate: Bearer" in answer) == (status == 401)
+
+
+def test_an_upload_with_one_wrong_token_too_many_is_answered(tmp_path):
+    with serving(tmp_path, access_token=TOKEN) as (address, _):
+        for _ in range(WRONG_TOKENS + 1):
+            line, answer = say(int(address.rpartition(":")[2]), "POST /api/v1/jobs HTTP/1.1\n"
+                               "Host: localhost\nAuthorization: Bearer wrong\n"
+                               "Content-Length: 500000")  # fmt: skip
+            line.close()
+        assert answer.startswith(b"HTTP/1.1 401")
 
 
 def test_an_upload_may_take_its_time_and_delays_nobody(guarded):

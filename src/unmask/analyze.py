@@ -124,10 +124,10 @@ class Analyzer:
         if reader.error:
             tracks, video, verdict = [], None, Verdict("unreadable", _sentence(reader.error))
         elif not tracks:
-            s = self.settings
-            verdict = no_face(people.frames, s.min_face, s.detection_score)
+            s, is_image = self.settings, video.info.is_image
+            verdict = no_face(people.frames, s.min_face, s.detection_score, is_image)
         else:
-            verdict = judge(tracks, self.rule)
+            verdict = judge(tracks, self.rule, video.info.is_image)
         provenance = None
         if self.settings.provenance:
             from unmask.provenance import inspect

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from unmask.container import DECODER_ERRORS, in_words, open_container, orientation
 from unmask.errors import UnmaskError, UnreadableError, UsageError
-from unmask.outputs import plan
+from unmask.outputs import in_one_step, plan
 from unmask.report import Report, TrackReport
 from unmask.tracks import is_cut, thumbnail
 from unmask.verdict import logit, sigmoid
@@ -93,22 +93,18 @@ def annotate(
     _check_output(path, output)
     if report.verdict == "unreadable":
         raise UnreadableError(f"there is no annotated copy of {path.name}: {report.reason}")
-    partial = output.with_name(f"{output.name}.{os.getpid()}.partial")
     try:
-        with Video(path, threads) as video:
+        with in_one_step(output) as partial, Video(path, threads) as video:
             frames = _annotated(video, report, on_progress)
             if is_image(path):
                 _write_image(next(frames).image, partial, output.suffix.lower())
             else:
                 _write_video(video, frames, partial, threads)
-        partial.replace(output)
     except FFmpegError as error:
         raise UnmaskError(
             f"cannot write the annotated copy of {path.name} ({in_words(error)}): if there is room "
             f"in {output.parent}, convert the file to an ordinary MP4 first"
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def annotate_all(

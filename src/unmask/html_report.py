@@ -6,7 +6,6 @@ Nothing on it is loaded from anywhere, and every text in it is escaped, whoever 
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from unmask.classifier import Card
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.mesh import FaceMesh
-from unmask.outputs import plan
+from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport, clock, printable
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 
@@ -57,15 +56,15 @@ _ENDS = (".html", ".htm")
 _LIBRARIES = ("unmask", "openvino", "av", "opencv-python-headless", "numpy")
 
 ADVICE = {
-    "fake": "Look at the people and moments below, and at where the video comes from, before you "
-    "publish or act on this. A model's verdict alone is no proof.",
-    "real": "This is no proof that the video is authentic: the model knows some ways to manipulate "
-    "faces and misses part of those, too.",
+    "fake": "Look at the faces below, and at where the file comes from, before you publish or act "
+    "on this. A model's verdict alone is no proof.",
+    "real": "This is no proof of authenticity: the model knows some ways to manipulate faces and "
+    "misses part of those, too.",
     "uncertain": "Do not read this as half fake: nothing is decided either way.",
     "no_face": "Nothing was judged, so nothing is known about this file. If it shows a face, try "
     "again with the settings that the reason names.",
     "unreadable": "Nothing was judged, so nothing is known about this file. Get it again from "
-    "where it came from, or convert it to an ordinary MP4.",
+    "where it came from, or convert it to an ordinary MP4, or a picture to JPEG.",
 }
 
 
@@ -101,12 +100,8 @@ def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
 
 def write_page(target: Path, html: str) -> None:
     """Write a page; it is there whole, or not at all. Raises OSError."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
+    with in_one_step(target) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredVerdict] | str:
@@ -163,6 +158,7 @@ def render(
         headline=HEADLINES[report.verdict],
         advice=ADVICE[report.verdict],
         people=people,
+        deciding={track.id for track in deciding(report, settings.min_track_frames)},
         others=order[_MOST_PEOPLE : _MOST_PEOPLE + _MOST_LISTED],
         unlisted=max(0, len(order) - _MOST_PEOPLE - _MOST_LISTED),
         warnings=warnings(report),
@@ -208,6 +204,12 @@ def seen(track: TrackReport) -> str:
     return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
 
 
+def deciding(report: Report, min_track_frames: int) -> list[TrackReport]:
+    """Those whom the verdict hangs on: seen for long enough or, if nobody was, all."""
+    long = [t for t in report.tracks if len(t.frames) >= min_track_frames]
+    return long or report.tracks
+
+
 def rate(figure: Sequence[float | None]) -> str:
     """A measured share and its interval in words."""
     value, low, high = figure
@@ -217,8 +219,8 @@ def rate(figure: Sequence[float | None]) -> str:
 
 def _ordered(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
     """The most suspicious first, but who was seen too briefly to decide after who was not."""
-    brief = settings.min_track_frames
-    return sorted(report.tracks, key=lambda t: (len(t.frames) < brief, -t.probability_fake))
+    long = {track.id for track in deciding(report, settings.min_track_frames)}
+    return sorted(report.tracks, key=lambda t: (t.id not in long, -t.probability_fake))
 
 
 def _environment() -> tuple[Any, Any]:
@@ -308,7 +310,11 @@ def warnings(report: Report) -> list[str]:
             f"(strong: under {COMPRESSED:g}; newer codecs than H.264 need about half as many). "
             "Compression wipes out traces of manipulation and leaves its own."
         )
-    if 0 < report.frames_judged < FEW_FRAMES:
+    if report.tracks and report.is_image:
+        found.append(
+            "The verdict hangs on a single picture: a video of the same person would say more."
+        )
+    elif 0 < report.frames_judged < FEW_FRAMES:
         frames = _frames(report.frames_judged)
         found.append(
             f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much: a "

@@ -1,7 +1,8 @@
-"""Where the files go that are made of the inputs, one for each."""
+"""Where the files go that are made of the inputs, one for each, and how a file is written."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from unmask.errors import UsageError
@@ -33,6 +34,18 @@ def plan(
         taken.add(_place(output))
         outputs.append(output)
     return outputs
+
+
+@contextmanager
+def in_one_step(target: Path) -> Iterator[Path]:
+    """Gives a file to write into, which then becomes ``target``: that is whole or as it was."""
+    # The process id keeps two runs from writing into each other's file.
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _place(path: Path) -> str:

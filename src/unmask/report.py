@@ -98,6 +98,11 @@ class VideoReport:
     frames_sampled: int
     sampling: str
 
+    @property
+    def is_image(self) -> bool:
+        """Whether it is one picture, with no time in it."""
+        return self.duration_seconds is None and self.fps is None and self.frames_decoded == 1
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -151,6 +156,11 @@ class Report:
             "provenance": None,
         }
         return cls(**{n: v for n, v in values.items() if n != "schema_version"} | own)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is on one picture, with no time in it."""
+        return self.video is not None and self.video.is_image
 
     @property
     def frames_judged(self) -> int:

@@ -60,8 +60,8 @@ def track_probability(track: Track) -> float:
     return sigmoid(np.mean([s.logit for s in track.sightings]))
 
 
-def judge(tracks: Sequence[Track], rule: Rule) -> Verdict:
-    """The verdict on a video in which these people were seen, of whom there is at least one.
+def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdict:
+    """The verdict on a video or image in which these people, at least one, were seen.
 
     With the rule 'person' the video is as fake as its most fake person among those seen in at
     least ``min_track_frames`` frames; where nobody was, as in an image, all count. With 'mean' it
@@ -75,16 +75,19 @@ def judge(tracks: Sequence[Track], rule: Rule) -> Verdict:
         long = [t for t in tracks if len(t.sightings) >= rule.min_track_frames]
         worst = max(long or tracks, key=track_probability)
         probability = track_probability(worst)
-        subject = f"Person {worst.id}, {_seen(worst)},"
+        parts = [f"Person {worst.id}"]
         if len(tracks) > 1:
-            subject = f"The most suspicious of {_people(len(tracks))}, person {worst.id}, "
-            subject += f"{_seen(worst)},"
+            parts = [f"The most suspicious of {_people(len(tracks))}", f"person {worst.id}"]
+        if not is_image:
+            parts.append(_seen(worst))
+        subject = ", ".join(parts) + ("," if len(parts) > 1 else "")
     name = rule.verdict(probability)
     figures = f"(probability of fake {probability:.2f})"
     if name == "uncertain":
+        better = "larger" if is_image else "longer, larger"
         reason = (
-            f"{subject} is too close to call {figures}: try a longer, larger or less compressed "
-            "copy, or have somebody look at it."
+            f"{subject} is too close to call {figures}: try a {better} or less compressed copy, "
+            "or have somebody look at it."
         )
     elif name == "fake":
         reason = f"{subject} looks manipulated {figures}."
@@ -93,13 +96,15 @@ def judge(tracks: Sequence[Track], rule: Rule) -> Verdict:
     return Verdict(name, reason, probability)
 
 
-def no_face(frames: int, min_face: int, detection_score: float) -> Verdict:
-    """The verdict on a video in which no face was found in any of the ``frames`` looked at."""
+def no_face(frames: int, min_face: int, detection_score: float, is_image: bool = False) -> Verdict:
+    """The verdict where no face was found in any of the ``frames`` looked at."""
+    place = "the picture" if is_image else _count(frames, "frame")
+    more = "" if is_image else "at more frames (--every), or "
     return Verdict(
         "no_face",
-        f"No face of at least {min_face} pixels was found in {_count(frames, 'frame')}, so there "
-        "is nothing to judge. If there is one, look at more frames (--every), or for smaller "
-        f"(--min-face) or less clear ones (--detection-score, now {detection_score:g}).",
+        f"No face of at least {min_face} pixels was found in {place}, so there is nothing to "
+        f"judge. If there is one, look {more}for smaller (--min-face) or less clear ones "
+        f"(--detection-score, now {detection_score:g}).",
     )
 
 

@@ -1,13 +1,13 @@
 """The index of face crops: one CSV row a crop, beside the crops it describes."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from unmask.errors import DatasetError
+from unmask.outputs import in_one_step
 
 INDEX_NAME = "index.csv"
 SPLITS = ("train", "val", "test")
@@ -54,12 +54,10 @@ class Crop:
 def write_index(folder: Path, crops: Iterable[Crop]) -> Path:
     """Write ``folder/index.csv`` in one step: it is whole or it is not there."""
     path = folder / INDEX_NAME
-    partial = path.with_suffix(".csv.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with in_one_step(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Crop)])
         writer.writeheader()
         writer.writerows(asdict(crop) for crop in crops)
-    os.replace(partial, path)
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import DatasetError
+from unmask.outputs import in_one_step
 
 FOLDER = ".done"
 NO_FACE = "no face found"
@@ -83,11 +84,5 @@ def finished_ids(folder: Path) -> set[str]:
 
 
 def _write(path: Path, content: dict) -> None:
-    # The process id keeps two runs on one folder from writing into each other's file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with in_one_step(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

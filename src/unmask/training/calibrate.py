@@ -10,7 +10,6 @@ and a false alarm is what costs trust.
 """
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from unmask.classifier import Card, Classifier
 from unmask.data.index import ENOUGH_VIDEOS, LABELS, read_split, without_stills
 from unmask.data.manifest import read_manifest
 from unmask.errors import DatasetError
+from unmask.outputs import in_one_step
 from unmask.settings import resolve
 from unmask.training import plots
 from unmask.training.evaluate import crop_logits, evaluate
@@ -204,9 +204,8 @@ def _write(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "unmask_version": __version__,
     }  # fmt: skip
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with in_one_step(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _summary(

@@ -6,7 +6,6 @@ what is shipped.
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from unmask.classifier import SHIPPED, Classifier, Measured
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UnreadableError, UsageError
+from unmask.outputs import in_one_step
 from unmask.quality import face_size
 from unmask.robustness import ALTERATIONS, analyze_altered
 from unmask.settings import resolve
@@ -161,9 +161,8 @@ def _record(found: Evaluation, name: str, path: Path) -> None:
         date=datetime.now(UTC).date().isoformat(),
     )
     card = json.loads(path.read_bytes()) | {"measured": asdict(measured)}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with in_one_step(path) as partial:
+        partial.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _runtime_model(model: str | Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask import __version__
+from unmask.outputs import in_one_step
 
 SCORES_NAME = "scores.csv"
 _NUMBERS = {
@@ -68,12 +69,10 @@ def score_key(path: Path, model_sha256: str, settings: dict[str, Any]) -> str:
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Write the whole table in one step."""
-    partial = path.with_suffix(".csv.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with in_one_step(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Score)])
         writer.writeheader()
         writer.writerows(map(asdict, scores))
-    os.replace(partial, path)
 
 
 def append_scores(path: Path, scores: Iterable[Score]) -> None:

@@ -45,6 +45,10 @@ SHORTEST_TOKEN = 16
 WRONG_TOKENS = 20
 """Wrong access tokens that one address may try in a minute."""
 
+SEND_THE_TOKEN = "Send the access token: 'Authorization: Bearer TOKEN'."
+CHALLENGE = WWWAuthenticate("bearer", {"realm": "Unmask"})
+"""What who may not come in is told, in words and for programs."""
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("static", "pages.login", "pages.check_login", "api.document",
@@ -151,10 +155,7 @@ def _admit() -> AnyResponse | None:
     if request.blueprint == "pages":
         back = request.full_path if request.query_string else request.path
         return redirect(url_for("pages.login", next=back if request.method == "GET" else None))
-    raise Unauthorized(
-        "Send the access token: 'Authorization: Bearer TOKEN'.",
-        www_authenticate=WWWAuthenticate("bearer", {"realm": "Unmask"}),
-    )
+    raise Unauthorized(SEND_THE_TOKEN, www_authenticate=CHALLENGE)
 
 
 def _names_this_machine(host: str) -> bool:

@@ -20,6 +20,7 @@ from unmask.explain import Exhibits
 from unmask.html_report import (
     ADVICE,
     Person,
+    deciding,
     heat_picture,
     jpeg,
     rate,
@@ -37,12 +38,12 @@ _APART = 0.05  # widths of the picture between two people of whom one is left of
 _SIDES = ("at the left", "in the middle", "at the right")
 _RANKS = ("second", "third", "fourth", "fifth", "sixth")
 _MOST_NAMED = 3  # people in a sentence
-_BRIEF = "Seen too briefly to decide the verdict on a longer video."
+_BRIEF = "Seen too briefly to decide the verdict."
 
 _ADVICE = ADVICE | {
     # The stand-alone report names options that nobody here can set.
-    "no_face": "Nothing was judged, so nothing is known about this file. If it shows a face, cut "
-    "out the part where it is largest, sharpest and seen from the front, and hand that in.",
+    "no_face": "Nothing was judged, so nothing is known about this file. If it shows a face, hand "
+    "in a copy or a part in which that is larger, sharper and seen from the front.",
 }
 
 
@@ -101,7 +102,7 @@ def headline(report: Report, min_track_frames: int) -> str:
     if not report.tracks:
         end = ": none was found." if report.verdict == "no_face" else "."
         return HEADLINES[report.verdict] + end
-    people, places = _deciding(report, min_track_frames), where(report, min_track_frames)
+    people, places = deciding(report, min_track_frames), where(report, min_track_frames)
     start = (HEADLINES | {"fake": "Likely fake"})[report.verdict]
     if max(people, key=lambda t: t.probability_fake).verdict != report.verdict:
         start += " when all faces are taken together"  # as 'unmask detect --aggregate mean' does
@@ -155,17 +156,17 @@ def where(report: Report, min_track_frames: int) -> dict[int, str]:
         for t in report.tracks
     }
     thirds = {id: _SIDES[min(2, max(0, int(3 * x)))] for id, x in across.items()}
-    people = _deciding(report, min_track_frames)
+    people = deciding(report, min_track_frames)
     if row := _in_a_row(people, across):
         return thirds | row
-    deciding = {t.id for t in people}
-    called = Counter(thirds[id] for id in deciding)
+    long = {t.id for t in people}
+    called = Counter(thirds[id] for id in long)
     timed = any(t.last_second for t in report.tracks)  # a video, no picture
     for track in report.tracks if timed else ():
-        if called[thirds[track.id]] > 1 or track.id not in deciding:
+        if called[thirds[track.id]] > 1 or track.id not in long:
             thirds[track.id] += f" {_when(track)}"
-    called = Counter(thirds[id] for id in deciding)
-    for id in deciding:
+    called = Counter(thirds[id] for id in long)
+    for id in long:
         if called[thirds[id]] > 1:
             thirds[id] += f" (person {id})"
     return thirds
@@ -195,12 +196,6 @@ def _when(track: TrackReport) -> str:
     return f"at {first}" if first == last else f"from {first} to {last}"
 
 
-def _deciding(report: Report, min_track_frames: int) -> list[TrackReport]:
-    """Those whom the verdict hangs on: seen for long enough or, if nobody was, all."""
-    long = [t for t in report.tracks if len(t.frames) >= min_track_frames]
-    return long or report.tracks
-
-
 def _measured(report: Report, card: Card) -> list[str]:
     """How often the model is wrong, in sentences; none where nobody measured it."""
     if not (m := card.measured):
@@ -225,7 +220,7 @@ def _person(
 ) -> dict[str, Any]:
     track = person.track
     probability = {frame.index: frame.probability_fake for frame in track.frames}
-    brief = len(report.tracks) > 1 and len(track.frames) < settings.min_track_frames
+    brief = track not in deciding(report, settings.min_track_frames)
     return {
         "id": track.id,
         "where": place.removesuffix(f" (person {track.id})"),

@@ -7,6 +7,7 @@ send a long one is decided here, from the head of the request.
 import copy
 import io
 import json
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer, create_server
 from waitress.utilities import RequestEntityTooLarge
+from werkzeug.exceptions import TooManyRequests
 
 from unmask.errors import SettingError
 from unmask.web import guard, intake
@@ -76,15 +78,21 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
     short.max_request_body_size = intake.OTHER_BYTES
 
     class Parser(HTTPRequestParser):
+        is_strangers = False  # an upload of somebody who may not come in
+
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
-            if self.body_rcv is not None and not _may_be_long(app, self):
+            if self.body_rcv is None:
+                return
+            is_upload = (self.command, self.path) == ("POST", UPLOAD_PATH)
+            self.is_strangers = is_upload and not _is_signed_in(app, self)
+            if self.is_strangers or not is_upload:
                 self.adj = short
 
         def received(self, data: bytes) -> int:
             consumed = super().received(data)
             if isinstance(self.error, RequestEntityTooLarge):
-                self.error = _TooLarge(self.error.body)
+                self.error = _Stranger("") if self.is_strangers else _TooLarge("")
             return consumed
 
     class Channel(HTTPChannel):
@@ -93,28 +101,36 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
     return Channel
 
 
-def _may_be_long(app: Flask, head: HTTPRequestParser) -> bool:
-    """Whether this is an upload of somebody who may come in."""
-    if (head.command, head.path) != ("POST", UPLOAD_PATH):
-        return False
+def _is_signed_in(app: Flask, head: HTTPRequestParser) -> bool:
+    """Whether the head of a request is that of somebody who may come in."""
     environ = {
         "REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
         "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
         "HTTP_COOKIE": head.headers.get("COOKIE", ""),
         "HTTP_AUTHORIZATION": head.headers.get("AUTHORIZATION", ""),
     }  # fmt: skip
-    with app.request_context(environ):
+    with app.request_context(environ), suppress(TooManyRequests):  # of wrong tokens
         return guard.signed_in()
+    return False
 
 
 class _TooLarge(RequestEntityTooLarge):
     """Said in the same form as all other errors."""
 
+    detail = "The request is too large: hand in a shorter or smaller file."
+    headers = (("Content-Type", "application/problem+json"), ("X-Content-Type-Options", "nosniff"))
+
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
         problem = {
             "type": "about:blank", "title": self.reason, "status": self.code,
-            "detail": "The request is too large: hand in a shorter or smaller file.",
+            "detail": self.detail,
         }  # fmt: skip
-        headers = [("Content-Type", "application/problem+json"),
-                   ("X-Content-Type-Options", "nosniff")]  # fmt: skip
-        return f"{self.code} {self.reason}", headers, json.dumps(problem).encode()
+        return f"{self.code} {self.reason}", [*self.headers], json.dumps(problem).encode()
+
+
+class _Stranger(_TooLarge):
+    """It is not the length that has to change."""
+
+    code, reason = 401, "Unauthorized"
+    detail = guard.SEND_THE_TOKEN
+    headers = (*_TooLarge.headers, ("WWW-Authenticate", guard.CHALLENGE.to_header()))

@@ -1,5 +1,6 @@
 """What web server and workers share: the database, the files and the queue, by the settings."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,13 @@ def connect(settings: SimpleNamespace) -> Services:
     Raises SettingError for one that cannot be reached.
     """
     folder = Path(settings.data_folder).absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SettingError(
+            f"--data-folder {folder} cannot be written into ({error.strerror}): choose another"
+        ) from None
     try:
         return Services(
             folder,

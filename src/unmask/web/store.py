@@ -349,7 +349,7 @@ class Store:
 
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
-_BROKE_DOWN = "The analysis broke down several times: convert the file to MP4 and try again."
+_BROKE_DOWN = "The analysis broke down several times: convert it to MP4 or JPEG and try again."
 
 
 def new_id() -> str:

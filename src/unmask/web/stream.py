@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from unmask.web.store import FINISHED, Event, Job, Store
+from unmask.web.store import FINISHED, RUNNING, Event, Job, Store
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment tells a viewer's connection from a dead one."""
@@ -20,8 +20,8 @@ HEARTBEAT = 15.0
 MOST_STREAMS = 200
 """Open event streams; each holds a thread of the server."""
 
-_SHORTEST_WAIT = 0.2  # seconds between two looks into the database while something happens
-_LONGEST_WAIT = 1.0  # and while nothing does
+_SHORTEST_WAIT = 0.2  # seconds between two looks into the database while a job is worked on
+_LONGEST_WAIT = 1.0  # and while it waits: many may
 _KEPT = 32  # newest events that a tail keeps; who is further behind reads the database
 _BATCH = 50  # events read at once: one can carry 8 pictures
 _MAKING = ("queued", "running")  # an annotated copy that will have an event yet
@@ -67,17 +67,18 @@ class _Tail:
             self._news.notify_all()
 
     def _look(self) -> None:
-        job, events = None, ()
+        job, events, is_busy = None, (), False
         try:
             # In this order: when the job has ended, its last event is there.
             job = self._store.get(self._job)
             events = self._store.events(self._job, self._last, _BATCH)
             self.ended = not events and (job is None or has_ended(job))
+            is_busy = bool(events) or (job is not None and RUNNING in (job.state, job.annotated))
         finally:
             with self._news:
                 self._events.extend(events)
                 self._last = events[-1].number if events else self._last
-                self._wait = _SHORTEST_WAIT if events else min(2 * self._wait, _LONGEST_WAIT)
+                self._wait = _SHORTEST_WAIT if is_busy else min(2 * self._wait, _LONGEST_WAIT)
                 self._next_look = time.monotonic() + self._wait
                 self._looking = False
                 self._news.notify_all()

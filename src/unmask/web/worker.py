@@ -38,8 +38,8 @@ FETCH_SECONDS = 600.0  # for a file from a web address; nothing is said on the w
 END_SECONDS = 20.0  # to give all jobs back
 
 _POLL_SECONDS = 0.5
-_BROKE_DOWN = "The analysis broke down on this file: convert it to MP4 and try again."
-_HANGS = "The analysis got stuck on this file: convert it to MP4 and try again."
+_BROKE_DOWN = "The analysis broke down on this file: convert it to MP4 or JPEG and try again."
+_HANGS = "The analysis got stuck on this file: convert it to MP4 or JPEG and try again."
 _NO_ADDRESSES = "Nothing is fetched from the web here: download the video and upload the file."
 
 _log = logging.getLogger(__name__)

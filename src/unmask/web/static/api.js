@@ -31,7 +31,8 @@ export async function request(address, method = "GET", body = undefined) {
 /** The Problem of an answer, with what the server says of it or else with words of our own. */
 export function problem(status, text, retryAfter) {
   const wait = Number.parseInt(retryAfter ?? "", 10);
-  return new Problem(status, detail(text) || words(status), Number.isNaN(wait) ? null : wait);
+  const said = status === 401 ? null : detail(text); // which tells programs what to send
+  return new Problem(status, said || words(status), Number.isNaN(wait) ? null : wait);
 }
 
 function detail(text) {
@@ -44,6 +45,7 @@ function detail(text) {
 
 function words(status) {
   if (status === 0) return "The server cannot be reached. Check the connection and try again.";
+  if (status === 401) return "You are signed out. Reload the page and sign in.";
   if (status === 404) return "It is not there any more.";
   if (status === 413) return "The file is too large.";
   if (status === 415) return "This is no video and no picture that can be judged.";

@@ -32,11 +32,11 @@ function onState(event) {
 function onFaces(event) {
   const news = JSON.parse(event.data);
   show(news.progress);
-  document.getElementById("no-faces").hidden = true;
   for (const face of news.faces) {
     if (!people.has(face.person)) people.set(face.person, group(face.person));
     add(people.get(face.person), face);
   }
+  document.getElementById("no-faces").hidden = people.size > 0;
 }
 
 function show(share) {

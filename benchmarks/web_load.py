@@ -2,10 +2,10 @@
 
     python benchmarks/web_load.py [--minutes 10]
 
-Starts 'unmask serve' with its defaults on a temporary folder. 20 uploads of the two samples arrive
-at once; meanwhile 25 viewers follow jobs live and 25 reload pages, each about once a second, over
-connections that stay open. Ends when all jobs have, with status 1 where something failed. Only this
-machine takes part.
+Starts 'unmask serve' with its defaults on a temporary folder. First samples are handed in one after
+the other, from upload to verdict. Then 20 uploads of the two samples arrive at once; meanwhile 25
+viewers follow jobs live and 25 reload pages, each about once a second, over connections that stay
+open. Ends when all jobs have, with status 1 where something failed. Only this machine takes part.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SAMPLES = [Path(__file__).resolve().parents[1] / "samples" / f"{n}.mp4" for n in ("real", "fake")]
+ALONE = 6  # uploads one after the other, before all others
 UPLOADS, STREAMS, READERS = 20, 25, 25
 PAUSE = 1.0  # seconds between two pages of a reader, on average
 FINAL = ("done", "failed", "cancelled")
@@ -121,6 +122,13 @@ class Load:
                     break
         return states
 
+    def judge_alone(self, number: int) -> float:
+        """Hand in a sample while there is nothing else to do: the seconds until its verdict."""
+        start = time.perf_counter()
+        self.upload(number)
+        self.follow(self.jobs.pop())
+        return time.perf_counter() - start
+
     def read(self, seed: int) -> None:
         """Reload pages until all jobs are judged."""
         chance = random.Random(seed)
@@ -139,6 +147,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, served(folder) as port:
         load = Load(port, deadline)
         load.enter()
+        alone = [load.judge_alone(number) for number in range(ALONE)]
         with ThreadPoolExecutor(UPLOADS + STREAMS + READERS) as pool:
             start = time.perf_counter()
             uploads = list(pool.map(load.upload, range(UPLOADS)))
@@ -161,6 +170,9 @@ def main() -> int:
     print(f"| jobs that ended exactly once, as done | {len(once)} of {UPLOADS} | all |")
     print(f"| live viewers who saw the end | {len(whole)} of {STREAMS} | all |")
     print(f"| jobs that were started more than once | {restarted(again)} | 0 |")
+    print(
+        f"| a sample alone, from upload to verdict, median | {statistics.median(alone):.1f} s | - |"
+    )
     print(f"| until all are judged | {took:.1f} s | - |")
     print(f"| an upload, median and 95 % | {shown(uploads)} | - |")
     print(f"| {len(pages)} pages meanwhile, median and 95 % | {shown(pages)} | under 200 ms |")

@@ -18,7 +18,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 DESK, PHONE, SMALLEST = (1280, 900), (390, 844), (320, 640)
 
-_PATIENCE = 90_000  # milliseconds: two busy cores may be shared with much else
+_PATIENCE = 180_000  # milliseconds: two busy cores may be shared with much else
 
 
 @contextmanager

@@ -32,26 +32,21 @@ DATA_FOLDER ?= ../shared/data/train
 DATA ?= all
 INIT ?= imagenet
 RUN := runs/shipped-$(DATA)
-RECIPE := --trainable-layers all --batch 24 --train-crop 192 --steps-per-epoch 120 \
-  --optimizer adamw --schedule cosine --label-smoothing 0.05 --patience 0 --select auc \
-  --families self_blend=0.35,decoder_look=0.25,cross_swap=0.2,mouth_edit=0.2
+PSEUDO_FAKES := $(if $(filter open,$(DATA)),1,0.35)
 
 train-shipped-model: $(VENV)/test.stamp
 	mkdir -p $(RUN)
-	$(BIN)/python models/training_manifest.py --search $(if $(filter open,$(DATA)),--open) \
+	$(BIN)/python models/training_manifest.py --all $(if $(filter open,$(DATA)),--open) \
 	  $(DATA_FOLDER) $(RUN)/manifest.csv
 	$(BIN)/unmask preprocess --manifest $(RUN)/manifest.csv dataset $(RUN)/preprocessed \
 	  --every 10 --max-frames 40 --balance none
-	$(BIN)/unmask split $(RUN)/preprocessed $(RUN)/split --ratios 85/15/0 --min-blur 4
-	$(BIN)/unmask train $(RUN)/split $(RUN)/harsh --resume --init $(INIT) $(RECIPE) \
-	  --epochs 6 --learning-rate 2e-4 --average 0.99 --degrade 1 --pseudo-fakes \
-	  $(if $(filter open,$(DATA)),1,0.5)
-	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume \
-	  --init $(RUN)/harsh/xception_best.h5 $(RECIPE) \
-	  --epochs 3 --learning-rate 1.5e-4 --average 0.98 --degrade 0.4 --pseudo-fakes \
-	  $(if $(filter open,$(DATA)),1,0.4)
+	$(BIN)/unmask split $(RUN)/preprocessed $(RUN)/split --ratios 100/0/0 --min-blur 4
+	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume --init $(INIT) --head moments \
+	  --batch 24 --epochs 1 --steps-per-epoch 450 --ridge 0.3 \
+	  --degrade 0.6 --pseudo-fakes $(PSEUDO_FAKES) \
+	  --families self_blend=0.3,decoder_look=0.2,cross_swap=0.2,mouth_edit=0.15,resynthesis=0.15
 	$(BIN)/unmask export $(RUN)/model/xception_best.h5 $(RUN)/exported \
-	  --crops $(RUN)/split/val $(if $(filter open,$(DATA)),,--calibrate $(RUN)/split)
+	  --crops $(RUN)/split/train --calibrate $(RUN)/model/held_out.csv
 
 clean:
 	rm -rf $(VENV)

@@ -1,13 +1,14 @@
 """Does what a network sees carry over to generators it was not shown? Leave-one-source-out.
 
-    python models/cross_validate.py MODEL.h5 PREPROCESSED
+    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments]
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
-classifier is fitted on the pooled features of all other sources' crops and judges this source's
-videos by their mean. Prints video AUCs: of all fakes against all reals, and of those sources that
-have fakes alone, where clips of one kind stand on both sides; and how many swaps lie above the
-original of their group. The network's own output is printed beside: it is a fair figure only for
-sources that the network was not trained on. Needs the extra 'train'.
+classifier is fitted on what the head sees of all other sources' crops and judges this source's
+videos by their mean. With ``--head`` another head is put on the model's layers. Prints video AUCs:
+of all fakes against all reals, and of those sources that have fakes alone, where clips of one kind
+stand on both sides; and how many swaps lie above the original of their group. The network's own
+output is printed beside: it is a fair figure only for sources that the network was not trained on.
+Needs the extra 'train'.
 """
 
 import argparse
@@ -15,17 +16,16 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import StandardScaler
 
 from unmask.data.index import Crop, read_index
 from unmask.training import xception
 from unmask.training.batches import read_crop
+from unmask.training.moments import solve
 
-FRAMES = 16  # of a video
+FRAMES = 8  # of a video
 SIZE = 256
-STRENGTH = 1e-4  # of the linear classifier: 1 over its regularisation
+RIDGE = 0.3
 REAL_BLOCKS = 8  # sources without fakes are taken together in so many parts
 
 
@@ -34,9 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("preprocessed", type=Path)
+    parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
     args = parser.parse_args()
     crops = moving(read_index(args.preprocessed))
-    features, own = pooled_features(args.model, args.preprocessed, crops)
+    features, own = pooled_features(args.model, args.head, args.preprocessed, crops)
     print(
         "| judged by | all | sources with fakes | swaps above their original |\n|---|---|---|---|"
     )
@@ -58,12 +59,17 @@ def moving(crops: list[Crop]) -> list[Crop]:
     return chosen
 
 
-def pooled_features(model: Path, folder: Path, crops: list[Crop]) -> tuple[np.ndarray, np.ndarray]:
-    """What goes into the network's last layer, (n, 2048), and the logits that come out, (n,)."""
+def pooled_features(
+    model: Path, head: str | None, folder: Path, crops: list[Crop]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What goes into the network's last layer, (n, d), and the logits that come out, (n,)."""
     import keras
 
     network = xception.load(model)
-    both = keras.Model(network.input, [network.get_layer("pool").output, network.output])
+    if head and head != xception.head_of(network):
+        network = xception.build(SIZE, head=head)
+        xception.initialise(network, str(model))
+    both = keras.Model(network.input, [network.layers[-2].input, network.output])
     features, fake = [], []
     for start in range(0, len(crops), 32):
         images = [read_crop(folder / crop.path, SIZE) for crop in crops[start : start + 32]]
@@ -84,14 +90,8 @@ def probe(features: np.ndarray, crops: list[Crop]) -> np.ndarray:
         for crop in crops
     ])  # fmt: skip
     labels = np.array([crop.is_fake for crop in crops])
-    logits = np.zeros(len(crops))
-    for block in sorted(set(blocks)):
-        others = blocks != block
-        scaler = StandardScaler().fit(features[others])
-        linear = LogisticRegression(C=STRENGTH, max_iter=300)
-        linear.fit(scaler.transform(features[others]), labels[others], equal(crops, others))
-        logits[~others] = linear.decision_function(scaler.transform(features[~others]))
-    return logits
+    weights = equal(crops, np.ones(len(crops), bool))
+    return solve(features, labels, weights, blocks, RIDGE)[2]
 
 
 def equal(crops: list[Crop], chosen: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ DATA is a folder with ``manifest.csv`` (open real people) and ``manifest_demo.cs
 clips of generators, which may not be passed on); with ``--open`` the latter are left out. Adds to
 what these lists say which clips are held out for validation: whole generators and sources, so
 that validation asks for what was never seen. Recipes are compared with ``--search``, which holds
-out more of them; the recipe that was chosen is then trained with fewer left out.
+out more of them; with ``--all`` nobody is held out, for the head 'moments', which validates by
+leaving out groups in turn.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--open", action="store_true", help="openly licensed people only")
     parser.add_argument("--search", action="store_true", help="hold out more generators")
+    parser.add_argument("--all", action="store_true", help="hold out nobody: groups take turns")
     args = parser.parse_args()
     held_out = HELD_OUT_SOURCES | (HELD_OUT_IN_SEARCH if args.search else set())
     lists = ["manifest.csv"] if args.open else ["manifest.csv", "manifest_demo.csv"]
@@ -61,7 +63,8 @@ def main() -> None:
                 if row["group"] in LEFT_OUT_GROUPS:
                     continue
                 if not args.open or row["source"] in OPEN_SOURCES:
-                    rows.append(_merged(row, held_out, is_demo=name == "manifest_demo.csv"))
+                    merged = _merged(row, held_out, is_demo=name == "manifest_demo.csv")
+                    rows.append(merged | {"split": "train"} if args.all else merged)
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["path", "label", "group", "split", "method", "dataset"])
         writer.writeheader()

@@ -49,6 +49,31 @@ def test_the_network_gives_the_head_applied_to_every_cell(tmp_path):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
 
 
+def test_evidence_of_moments_is_the_head_applied_to_features_and_squares(tmp_path):
+    import keras
+
+    model = xception.build(128, head="moments")
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(0, 3, (4368, 1)), np.array([0.25])
+    model.layers[-1].set_weights([kernel, bias])
+    xception.save(model, tmp_path / "tiny.h5", 128)
+    export(tmp_path / "tiny.h5", tmp_path)
+    crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    crops[:, :64] //= 8  # dark above, so that rows differ
+    expected = bias[0]
+    blocks = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
+    for name, part in zip(blocks, np.split(kernel, 3), strict=True):
+        below = keras.Model(model.input, model.get_layer(name).output)
+        seen = below.predict(crops / 255.0, verbose=0)
+        cells = (np.concatenate([seen, seen**2], -1) @ part)[..., 0]
+        finer = cells.shape[1] // 8
+        expected = expected + cells.reshape(2, 8, finer, 8, finer).mean((2, 4))
+    classifier = Classifier(tmp_path / "tiny.xml", precision="f32")
+    found = classifier.evidence(crops)
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
+    np.testing.assert_allclose(found.mean((1, 2)), classifier.logits(crops), rtol=1e-3)
+
+
 def test_a_cells_evidence_lies_on_the_cell_and_nowhere_is_more():
     evidence = np.full((8, 8), -2.0)
     evidence[2, 5] = 6.0

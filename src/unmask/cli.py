@@ -264,7 +264,9 @@ def monitor(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         "else made-up pictures)",
     ),
     _path(
-        "--calibrate", "fit the probabilities on this split's validation videos", metavar="SPLIT"
+        "--calibrate",
+        "fit the probabilities on this split's validation videos, or on a held_out.csv",
+        metavar="SPLIT|CSV",
     ),
 )
 def export(args: argparse.Namespace, settings: SimpleNamespace) -> int:

@@ -361,6 +361,24 @@ SETTINGS: tuple[Setting, ...] = (
         type=str,
     ),
     Setting(
+        "head",
+        "pool",
+        "what judges: 'pool' averages the last features; 'moments' looks at textures half way up, "
+        "is fitted in one go on a frozen base, and carries further where real fakes are few",
+        ("train",),
+        type=str,
+        choices=("pool", "moments"),
+    ),
+    Setting(
+        "ridge",
+        0.3,
+        "with --head moments: how strongly its weights are held small",
+        ("train",),
+        type=float,
+        low=1e-6,
+        high=1e6,
+    ),
+    Setting(
         "trainable_layers",
         "20",
         "how many of the base's last layers learn: a number or 'all'",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,8 +18,20 @@ from unmask.errors import DatasetError
 from unmask.mesh import FaceMesh
 from unmask.settings import FAMILY_SHARES
 
-Batch = tuple[np.ndarray, np.ndarray]
-"""Crops (n, side, side, 3) float32 in [0, 1] and labels (n, 1) float32, 1 = fake."""
+
+class Batch(NamedTuple):
+    """Crops (n, side, side, 3) float32 in [0, 1], labels (n, 1) float32, 1 = fake, and groups.
+
+    A group is that of the video which a crop, or what was synthesised from it, was cut from.
+    """
+
+    crops: np.ndarray
+    labels: np.ndarray
+    groups: list[str]
+
+
+Pair = tuple[np.ndarray, np.ndarray, float, list[str]]
+"""A real and a fake picture, the smaller face's size in pixels, and both groups."""
 
 _AHEAD = 4  # batches prepared before they are asked for
 _TRIES = 20  # other crops taken when one is unreadable or shows no face
@@ -88,34 +101,36 @@ class Batches:
     def _plain(self, epoch: int, step: int) -> Batch:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.crops))
         rng = np.random.default_rng((self.seed, epoch, step))
-        images, labels = [], []
+        images, labels, groups = [], [], []
         for number in np.arange(step * self.batch, (step + 1) * self.batch) % len(order):
             crop, image = self._readable(self.crops[order[number]], rng, self.crops)
             images.append(affine(image, rng, self.altered))
             labels.append(crop.is_fake)
-        return self._pack(images, labels, rng)
+            groups.append(crop.group)
+        return self._pack(images, labels, groups, rng)
 
     def _paired(self, epoch: int, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, epoch, step))
-        images, labels = [], []
+        images, labels, groups = [], [], []
         for _ in range(self.batch // 2):
             if rng.random() < self.pseudo_fakes:
-                real, fake, face_size = self._synthesised_pair(rng)
+                real, fake, face_size, pair = self._synthesised_pair(rng)
             else:
-                real, fake, face_size = self._filmed_pair(rng)
+                real, fake, face_size, pair = self._filmed_pair(rng)
+            groups += pair
             if self.degraded:
                 real, fake = degrade([real, fake], rng, face_size, self.degraded)
             images += [real, fake]
             labels += [0, 1]
-        return self._pack(images, labels, rng)
+        return self._pack(images, labels, groups, rng)
 
-    def _synthesised_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    def _synthesised_pair(self, rng: np.random.Generator) -> Pair:
         crop, face = self._portrait(rng)
         _, donor = self._portrait(rng)
         fake, _ = synthesise(face, donor, rng, self.families)
-        return *self._moved_alike(face.crop, fake, rng), crop.face_size
+        return *self._moved_alike(face.crop, fake, rng), crop.face_size, [crop.group] * 2
 
-    def _filmed_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    def _filmed_pair(self, rng: np.random.Generator) -> Pair:
         fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
         own = self._real_of_group[fake.group]
         if own and rng.random() < 0.7:
@@ -129,7 +144,8 @@ class Batches:
         real, real_image = self._readable(real, rng, self.real)
         # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
         sizes = [c.face_size or self.size for c in (real, fake)]
-        return *self._moved_alike(real_image, fake_image, rng), min(sizes)
+        groups = [real.group, fake.group]
+        return *self._moved_alike(real_image, fake_image, rng), min(sizes), groups
 
     def _moved_alike(
         self, real: np.ndarray, fake: np.ndarray, rng: np.random.Generator
@@ -161,7 +177,7 @@ class Batches:
             crop = others[rng.integers(len(others))]
         raise DatasetError(f"many crops in {self.folder} cannot be read: run 'unmask split' again")
 
-    def _pack(self, images: list[np.ndarray], labels: list[int], rng) -> Batch:
+    def _pack(self, images: list[np.ndarray], labels: list[int], groups: list[str], rng) -> Batch:
         if self.train_crop and self.train_crop < self.size:
             x, y = rng.integers(0, self.size - self.train_crop + 1, (2, len(images)))
             images = [
@@ -169,7 +185,7 @@ class Batches:
                 for image, a, b in zip(images, x, y, strict=True)
             ]
         packed = np.stack(images).astype(np.float32) / 255
-        return packed, np.array(labels, np.float32)[:, None]
+        return Batch(packed, np.array(labels, np.float32)[:, None], groups)
 
 
 class _Drawer:

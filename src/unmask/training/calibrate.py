@@ -9,6 +9,7 @@ where a stated share of real videos would be called fake, since most videos in t
 and a false alarm is what costs trust.
 """
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -112,6 +113,17 @@ def calibrate(model: Path, split: Path, part: str = "val", false_positives: floa
     return fit_calibration(
         np.array([np.mean(seen) for seen in videos.values()]), labels, false_positives
     )
+
+
+def calibrate_held_out(path: Path, false_positives: float = 0.05) -> Calibration:
+    """Fit on a ``held_out.csv`` of 'unmask train --head moments'; see there."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(float(r["logit"]), r["label"] == "fake") for r in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} has no held-out videos ({error!r}): train again") from None
+    logits, labels = np.array(rows, float).reshape(-1, 2).T
+    return fit_calibration(logits, labels, false_positives)
 
 
 def calibrate_on_videos(

@@ -14,7 +14,7 @@ from unmask import __version__
 from unmask.errors import DatasetError, ModelError
 from unmask.runtime import compile_model
 from unmask.training import xception
-from unmask.training.calibrate import calibrate
+from unmask.training.calibrate import calibrate, calibrate_held_out
 
 PARITY = 1e-4
 """The largest difference in probability that ONNX may show against the h5."""
@@ -31,15 +31,16 @@ def export(
 
     ``crops`` is a folder of face pictures on which h5 and ONNX must agree within PARITY (default:
     noise of every coarseness, so that a model can be exported anywhere). With a split folder to
-    ``calibrate_on``, the card's scale and offset are fitted on its validation videos; else they
-    change nothing. Returns a summary; raises ModelError when the exported model does not agree.
+    ``calibrate_on``, the card's scale and offset are fitted on its validation videos, with a
+    ``held_out.csv`` on those; else they change nothing. Returns a summary; raises ModelError when
+    the exported model does not agree.
     """
     keras_model = xception.load(model)
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)
     stem = output / model.stem
     onnx_path = stem.with_suffix(".onnx")
-    _write_onnx(keras_model, onnx_path)
+    write_onnx(keras_model, onnx_path)
     batch = _pictures(crops, size)
     pixels = batch.astype(np.float32) / 255
     expected = keras_model.predict(pixels, verbose=0)[:, 0]
@@ -47,12 +48,15 @@ def export(
     difference = float(np.abs(expected - from_onnx).max())
     if not difference < PARITY:
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
-    _write_runtime_form(onnx_path, stem, size, head=keras_model.get_weights()[-2:])
+    _write_runtime_form(xception.with_evidence(keras_model), stem, size)
     logits = compile_model(stem.with_suffix(".xml"), precision="f32")(batch)[0][:, 0]
     runtime_difference = float(np.abs(expected - 1 / (1 + np.exp(-logits))).max())
     calibrated = "not calibrated: give --calibrate SPLIT for that"
     if calibrate_on:
-        found = calibrate(stem.with_suffix(".xml"), calibrate_on, "val", false_positives)
+        if calibrate_on.is_file():
+            found = calibrate_held_out(calibrate_on, false_positives)
+        else:
+            found = calibrate(stem.with_suffix(".xml"), calibrate_on, "val", false_positives)
         card = json.loads(stem.with_suffix(".json").read_text())
         card["calibration"] = asdict(found)
         stem.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
@@ -80,7 +84,8 @@ def runtime_form(model: Path) -> Path:
     return target
 
 
-def _write_onnx(model, path: Path) -> None:
+def write_onnx(model, path: Path) -> None:
+    """A Keras model as ONNX, whose input is called ``crops``."""
     import tensorflow as tf
     import tf2onnx
 
@@ -103,26 +108,22 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
 
 
-def _write_runtime_form(onnx_path: Path, stem: Path, size: int, head: list[np.ndarray]) -> None:
+def _write_runtime_form(model, stem: Path, size: int) -> None:
     """OpenVINO IR that takes uint8 pictures and gives logit and evidence, and its card.
 
-    ``evidence`` (n, h, w) is the class activation map (Zhou et al., CVPR 2016, arXiv 1512.04150):
-    the ``head``, a kernel (channels, 1) and a bias (1,), applied to each cell of the last features.
-    The head is linear, so the map's mean is the logit that it gives for the mean of the features.
+    ``model`` is what ``xception.with_evidence`` made. The logit, not the probability: in bfloat16 a
+    sigmoid would be 1 from 0.998 on.
     """
     from openvino import opset13 as ops
     from openvino.preprocess import PrePostProcessor
 
-    onnx = openvino.Core().read_model(onnx_path)
-    pool = next(op for op in onnx.get_ops() if op.get_type_name() == "ReduceMean")
-    kernel, bias = head
-    one_by_one = kernel.reshape(1, -1, 1, 1)
-    cells = ops.convolution(pool.input_value(0), one_by_one, [1, 1], [0, 0], [0, 0], [1, 1])
-    cells = ops.add(cells, bias.reshape(1, 1, 1, 1))
-    evidence = ops.squeeze(cells, np.int64([1]))
-    # The logit, not the probability: in bfloat16 a sigmoid would be 1 from 0.998 on.
-    logit = ops.reduce_mean(cells, np.int64([2, 3]), keep_dims=False)
-    network = openvino.Model([logit, evidence], onnx.get_parameters(), "xception")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "evidence.onnx"
+        write_onnx(model, path)
+        onnx = openvino.Core().read_model(path)
+    logit, evidence = (output.node.input_value(0) for output in onnx.outputs)
+    evidence = ops.squeeze(evidence, np.int64([3]))
+    network = openvino.Model([logit, evidence.output(0)], onnx.get_parameters(), "xception")
     network.reshape([-1, size, size, 3])
     steps = PrePostProcessor(network)
     steps.input().tensor().set_element_type(openvino.Type.u8)

@@ -32,6 +32,7 @@ import tensorflow as tf
 _CHECKPOINT_SECONDS = 600
 _LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
 _VALIDATION_BATCH = 32
+CARD_NAME = "run.json"
 _FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
 
 
@@ -58,14 +59,28 @@ def fit(split: Path, output: Path, **given) -> Fitted:
     """Train on ``split`` and leave everything in ``output``; settings as in ``unmask train``.
 
     An interrupted run goes on with ``resume=True``: it repeats at most ten minutes, and draws the
-    same batches as if it had never stopped. Raises DatasetError when there is too little to train
-    or validate on.
+    same batches as if it had never stopped. The head 'moments' needs no ``val`` part: it holds out
+    groups of ``train`` in turn. Raises DatasetError when there is too little to train or validate
+    on.
     """
     settings = resolve("train", given)
-    train, val = read_split(split, "train"), read_split(split, "val")
+    train = read_split(split, "train")
+    if settings.head == "moments":
+        return _fit_moments(Path(split), Path(output), settings, train)
+    val = read_split(split, "val")
     run = _Run(Path(split), Path(output), settings, train, val)
     run.train()
     return Fitted(run.best_path, run.history, run.history[run.best_epoch])
+
+
+def _fit_moments(split: Path, output: Path, settings: SimpleNamespace, train: list[Crop]) -> Fitted:
+    from unmask.training.moments import Moments
+
+    keras.utils.clear_session()
+    run = Moments(split, output, settings, train, _batches(split, train, settings))
+    history = [run.fit()]
+    _write_history(history, output)
+    return Fitted(run.weights_path, history, history[0])
 
 
 class _Run:
@@ -83,7 +98,7 @@ class _Run:
         self.best_epoch = 0
         self.epoch = self.step = 0
         self.sums = np.zeros(2)  # loss and accuracy of the running epoch's steps
-        self.data_hash = _hash_data(train, val)
+        self.data_hash = _hash_data(train + val)
         output.mkdir(parents=True, exist_ok=True)
         self._checkpoint_path = output / "checkpoint.npz"
         if self._checkpoint_path.exists() and not settings.resume:
@@ -93,12 +108,7 @@ class _Run:
         keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
-        self.batches = Batches(
-            split, train, size=settings.size, batch=settings.batch, seed=settings.seed,
-            pseudo_fakes=settings.pseudo_fakes, families=parse_shares(settings.families),
-            degraded=settings.degrade,
-            train_crop=settings.train_crop, altered=Alteration.of(settings),
-        )  # fmt: skip
+        self.batches = _batches(split, train, settings)
         self.val_crops, self.val_images = validation_set(
             split, without_stills(val), settings.size, settings.seed, bool(settings.pseudo_fakes)
         )
@@ -111,7 +121,9 @@ class _Run:
         self._build(train)
         if settings.resume and self._checkpoint_path.exists():
             self._restore()
-        self._write_card()
+        card = run_card(settings, train + val, self.batches)
+        card["validation_crops"] = len(self.val_crops)
+        write_card(card, output)
 
     def _build(self, train: list[Crop]) -> None:
         s = self.settings
@@ -163,7 +175,7 @@ class _Run:
             rate=0.0, loss=0.0,
         )  # fmt: skip
         started, first, saved = time.monotonic(), self.step, time.monotonic()
-        for crops, labels in self.batches.epoch(self.epoch, self.steps, skip=self.step):
+        for crops, labels, _ in self.batches.epoch(self.epoch, self.steps, skip=self.step):
             self.model.optimizer.learning_rate = self._learning_rate()
             self.model.reset_metrics()
             weights = self.class_weight
@@ -287,10 +299,7 @@ class _Run:
         self.history, self.best_epoch = state["history"], state["best_epoch"]
 
     def _write_logs(self) -> None:
-        with (self.output / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.history[0]))
-            writer.writeheader()
-            writer.writerows(self.history)
+        _write_history(self.history, self.output)
         writer = tf.summary.create_file_writer(str(self.output / "tensorboard"))
         row = self.history[-1]
         with writer.as_default(step=row["epoch"]):
@@ -299,22 +308,6 @@ class _Run:
                     tf.summary.scalar(key, value)
         writer.close()
         learning_curve(self.history, self.output / "learning_curve.png")
-
-    def _write_card(self) -> None:
-        """The run card: what must be known to train the same model again."""
-        card = {
-            "settings": vars(self.settings),
-            "data_sha256": self.data_hash,
-            "train_crops": {"real": len(self.batches.real), "fake": len(self.batches.fake)},
-            "validation_crops": len(self.val_crops),
-            "unmask": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "devices": [d.device_type for d in tf.config.list_physical_devices()],
-        }
-        (self.output / "run.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 class _weights_swapped:
@@ -333,8 +326,43 @@ class _weights_swapped:
             self.model.set_weights(self.own)
 
 
-def _hash_data(*parts: list[Crop]) -> str:
-    rows = [f"{c.path},{c.label},{c.group},{c.split}" for part in parts for c in part]
+def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> dict:
+    """What must be known to train the same model again."""
+    return {
+        "settings": vars(settings),
+        "data_sha256": _hash_data(crops),
+        "train_crops": {"real": len(batches.real), "fake": len(batches.fake)},
+        "unmask": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "devices": [d.device_type for d in tf.config.list_physical_devices()],
+    }
+
+
+def write_card(card: dict, output: Path) -> None:
+    """The run card as ``run.json``."""
+    (output / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _write_history(history: list[dict], output: Path) -> None:
+    with (output / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
+    return Batches(
+        split, train, size=s.size, batch=s.batch, seed=s.seed,
+        pseudo_fakes=s.pseudo_fakes, families=parse_shares(s.families), degraded=s.degrade,
+        train_crop=0 if s.head == "moments" else s.train_crop, altered=Alteration.of(s),
+    )  # fmt: skip
+
+
+def _hash_data(crops: list[Crop]) -> str:
+    rows = [f"{c.path},{c.label},{c.group},{c.split}" for c in crops]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 

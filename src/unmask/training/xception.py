@@ -1,7 +1,10 @@
-"""The detector's network: Xception, global average pooling, dropout, one sigmoid.
+"""The detector's network: Xception with one of two heads, dropout, one sigmoid.
 
 Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ authors used it
-(Rossler et al., ICCV 2019, arXiv 1901.08971).
+(Rossler et al., ICCV 2019, arXiv 1901.08971). The head ``pool`` averages the last features. The
+head ``moments`` takes mean and mean square of features half way up, where textures are seen rather
+than objects, and leaves the layers above away: traces of generators carry over from there (Chai
+et al., ECCV 2020, arXiv 2008.10588).
 """
 
 import logging
@@ -39,9 +42,15 @@ with _native_silence():
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # it finds fault with the .h5 that we promise
 _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
+_MOMENT_BLOCKS = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
+_LAST_BLOCK = {"pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1]}
+_WEIGHTS = {236: "pool", 117: "moments"}  # how many arrays each network has
+MOMENTS = "moments"  # the layer that the head 'moments' judges
 
 
-def build(size: int | None = 256, dropout: float = 0.5, policy: str = "float32") -> keras.Model:
+def build(
+    size: int | None = 256, dropout: float = 0.5, policy: str = "float32", head: str = "pool"
+) -> keras.Model:
     """A network with random weights: RGB in [0, 1], (n, size, size, 3) -> fake, (n, 1).
 
     Pixels are rescaled to [-1, 1] inside, as the ImageNet weights expect. ``policy`` is a Keras
@@ -53,12 +62,70 @@ def build(size: int | None = 256, dropout: float = 0.5, policy: str = "float32")
         crops = keras.Input((size, size, 3), name="crops", dtype="float32")
         pixels = keras.layers.Rescaling(2.0, offset=-1.0, name="to_minus_one_one")(crops)
         base = keras.applications.Xception(include_top=False, weights=None, input_tensor=pixels)
-        pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+        pooled = (
+            _moments(base)
+            if head == "moments"
+            else keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+        )
         kept = keras.layers.Dropout(dropout, name="dropout")(pooled)
         fake = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="fake")(kept)
     finally:
         keras.mixed_precision.set_global_policy(before)
     return keras.Model(crops, fake, name="xception")
+
+
+def _moments(base: keras.Model) -> keras.KerasTensor:
+    """Mean and mean square of each channel of three blocks, (n, 2 x 3 x 728)."""
+    pooled = [
+        keras.layers.GlobalAveragePooling2D(name=f"{name}_moments")(cells)
+        for name, cells in _moment_cells(base).items()
+    ]
+    return keras.layers.Concatenate(name=MOMENTS)(pooled)
+
+
+def _moment_cells(network: keras.Model) -> dict[str, keras.KerasTensor]:
+    """By block, what is averaged: features and their squares, (n, h, w, 2 x 728)."""
+    cells = {}
+    for name in _MOMENT_BLOCKS:
+        features = network.get_layer(name).output
+        squares = keras.layers.Multiply()([features, features])
+        cells[name] = keras.layers.Concatenate()([features, squares])
+    return cells
+
+
+def head_of(model: keras.Model) -> str:
+    """Which head a network has: 'pool' or 'moments'. Raises ModelError if it is neither."""
+    head = _WEIGHTS.get(len(model.get_weights()))
+    if head is None or model.output_shape[-1] != 1:
+        raise ModelError("this is not Unmask's Xception: train one with 'unmask train'")
+    return head
+
+
+def with_evidence(model: keras.Model) -> keras.Model:
+    """The network with outputs logit, (n, 1), and evidence, (n, h, w, 1), whose mean is the logit.
+
+    Evidence is the class activation map (Zhou et al., CVPR 2016, arXiv 1512.04150): what the last
+    layer, which is linear, makes of each cell before cells are averaged.
+    """
+    kernel, bias = (weights.astype("float32") for weights in model.get_weights()[-2:])
+    if head_of(model) == "pool":
+        cells = {"": model.get_layer(_LAST_BLOCK["pool"]).output}
+    else:
+        cells = _moment_cells(model)
+    side = min(features.shape[1] for features in cells.values())
+    maps, start = [], 0
+    for features in cells.values():
+        stop = start + features.shape[-1]
+        judge = keras.layers.Conv2D(1, 1, use_bias=not start)
+        judged = judge(features)
+        weights = kernel[start:stop].reshape(1, 1, -1, 1)
+        judge.set_weights([weights] if start else [weights, bias])
+        # Blocks further down have twice as many cells a side, or as many.
+        maps.append(keras.layers.AveragePooling2D(features.shape[1] // side)(judged))
+        start = stop
+    evidence = keras.layers.Add()(maps) if len(maps) > 1 else maps[0]
+    logit = keras.layers.GlobalAveragePooling2D()(evidence)
+    return keras.Model(model.input, [logit, evidence])
 
 
 def for_training(model: keras.Model) -> keras.Model:
@@ -93,22 +160,33 @@ class _FusedBatchNormalization(keras.layers.BatchNormalization):
 def initialise(model: keras.Model, init: str) -> None:
     """Start from ``imagenet`` (Keras downloads it), ``random``, or an earlier ``.h5`` model.
 
-    Raises ModelError when the weights cannot be had or do not fit.
+    Of a model with another head only the layers below are taken. Raises ModelError when the
+    weights cannot be had or do not fit.
     """
     if init == "random":
         return
     if init != "imagenet":
-        model.set_weights(load(Path(init)).get_weights())
-        return
-    try:
-        base = keras.applications.Xception(include_top=False, weights="imagenet")
-    except Exception as error:  # Keras raises a plain Exception when the download fails
-        raise ModelError(
-            f"the ImageNet weights could not be downloaded ({error}): get on the internet once, "
-            "or start from a model you have with --init FILE.h5"
-        ) from None
-    head = model.get_weights()[-2:]
-    model.set_weights([*base.get_weights(), *head])
+        source = load(Path(init))
+        if head_of(source) == head_of(model):
+            model.set_weights(source.get_weights())
+            return
+    else:
+        try:
+            source = keras.applications.Xception(include_top=False, weights="imagenet")
+        except Exception as error:  # Keras raises a plain Exception when the download fails
+            raise ModelError(
+                f"the ImageNet weights could not be downloaded ({error}): get on the internet "
+                "once, or start from a model you have with --init FILE.h5"
+            ) from None
+    last = _LAST_BLOCK[head_of(model)]
+    if last not in {layer.name for layer in source.layers}:
+        raise ModelError(f"{init} ends below {last}: it can start only a model with its own head")
+    below, weights = _up_to(model, last), _up_to(source, last).get_weights()
+    below.set_weights(weights)
+
+
+def _up_to(model: keras.Model, layer: str) -> keras.Model:
+    return keras.Model(model.input, model.get_layer(layer).output)
 
 
 def load(path: Path) -> keras.Model:
@@ -119,8 +197,10 @@ def load(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path.name} is no Keras model that can be loaded: {error}") from None
-    if len(model.get_weights()) != 236 or model.output_shape[-1] != 1:
-        raise ModelError(f"{path.name} is not Unmask's Xception: train one with 'unmask train'")
+    try:
+        head_of(model)
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error}") from None
     return model
 
 
@@ -144,7 +224,7 @@ def set_trainable(model: keras.Model, layers: str) -> None:
 
 def save(model: keras.Model, path: Path, size: int = 256) -> None:
     """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
-    plain = build(size)
+    plain = build(size, head=head_of(model))
     plain.set_weights(model.get_weights())
     written = path.with_name(path.stem + ".written.h5")
     packed = path.with_name(path.stem + ".packed.h5")

@@ -1,0 +1,59 @@
+"""What a model makes of generators it was not shown: python models/held_out_table.py RUN MANIFEST.
+
+RUN is a folder of 'unmask train --head moments', whose held_out.csv has every training video's
+logit by a head that never saw the video's group; MANIFEST is what 'unmask preprocess' was given.
+Prints the figures of all videos, and of each method's fakes against all real videos, with 95 %
+intervals over groups. Needs the extra 'train'.
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from unmask.data.manifest import read_manifest
+from unmask.training.metrics import measure
+from unmask.training.moments import HELD_OUT_NAME
+from unmask.verdict import sigmoid
+
+SHOWN = ("roc_auc", "equal_error_rate", "false_positive_rate", "recall")
+FEWEST = 3  # fakes of a method that gets a line of its own
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("manifest", type=Path)
+    args = parser.parse_args()
+    with (args.run / HELD_OUT_NAME).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    methods = {str(source.path): source.method for source in read_manifest(args.manifest)}
+    whole = figures(rows)
+    print(f"{whole.real} real and {whole.fake} fake videos, {whole.groups} groups\n")
+    print("| | value [95 % interval] |\n|---|---|")
+    for name in SHOWN:
+        print(f"| {name} | {whole.metrics[name]} |")
+    real = [row for row in rows if row["label"] == "real"]
+    by_method = defaultdict(list)
+    for row in rows:
+        if row["label"] == "fake":
+            by_method[methods[row["video"]]].append(row)
+    print("\n| method | fakes | ROC-AUC against all reals | found at 0.5 |\n|---|---|---|---|")
+    for method, fakes in sorted(by_method.items(), key=lambda item: -len(item[1])):
+        if len(fakes) >= FEWEST:
+            found = figures(real + fakes).metrics
+            print(f"| {method} | {len(fakes)} | {found['roc_auc']} | {found['recall']} |")
+
+
+def figures(rows: list[dict[str, str]]):
+    """All metrics of some rows of held_out.csv."""
+    return measure(
+        [int(row["label"] == "fake") for row in rows],
+        [float(sigmoid(float(row["logit"]))) for row in rows],
+        [row["group"] for row in rows],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -220,14 +220,14 @@ class _People:
 class _Jury:
     """Judges crops in batches, some of them side by side, and tells of them in order.
 
-    Use it in a ``with``. ``seconds`` is how long batches were being judged, all added up.
+    Use it in a ``with``. ``seconds`` is how long at least one was being judged.
     """
 
     def __init__(
         self, classifier: Classifier, streams: int, exhibits: Exhibits | None,
         on_face: Callable[[JudgedFace], None] | None,
     ):  # fmt: skip
-        self.seconds = 0.0
+        self.seconds = self._counted_until = 0.0
         self._classifier, self._streams = classifier, streams
         self._exhibits, self._on_face = exhibits, on_face
         self._pool = ThreadPoolExecutor(streams, "unmask-judge")
@@ -255,8 +255,8 @@ class _Jury:
             self._judging.append((batch, self._pool.submit(self._opinion, batch)))
         self._pending = []
 
-    def _opinion(self, batch: "list[_Seen]") -> tuple[np.ndarray, np.ndarray | None, float]:
-        """Logits, evidence where it is asked for, and the seconds that it took."""
+    def _opinion(self, batch: "list[_Seen]") -> tuple[np.ndarray, np.ndarray | None, float, float]:
+        """Logits, evidence where it is asked for, and when it was begun and done."""
         start = time.perf_counter()
         crops = np.stack([crop for _, _, crop in batch])
         if self._exhibits:
@@ -264,13 +264,14 @@ class _Jury:
             logits = evidence.mean((1, 2))
         else:
             evidence, logits = None, self._classifier.logits(crops)
-        return logits, evidence, time.perf_counter() - start
+        return logits, evidence, start, time.perf_counter()
 
     def _tell(self) -> None:
         """Wait for the oldest batch and pass on what came out."""
         batch, opinion = self._judging.popleft()
-        logits, evidence, seconds = opinion.result()
-        self.seconds += seconds
+        logits, evidence, start, end = opinion.result()
+        self.seconds += max(0.0, end - max(start, self._counted_until))
+        self._counted_until = max(end, self._counted_until)
         for number, (person, sighting, crop) in enumerate(batch):
             sighting.logit = logit = float(logits[number])
             if self._exhibits:

@@ -73,6 +73,11 @@ def test_frames_nobody_needs_are_left_out_and_the_others_are_the_same(tmp_path, 
         assert frame.second == plain.second
         assert (frame.image == plain.image).all()
     assert video.damage is None
+    video, some = sample(path, every=1, max_frames=3)
+    assert video.frames_decoded < 100
+    assert [f.index for f in some] == pytest.approx([0, 40, 80], abs=3)  # spread by time
+    at = {frame.second: frame.image for frame in everything}
+    assert all((frame.image == at[frame.second]).all() for frame in some)
 
 
 def test_cap_spreads_frames_over_the_whole_video(tmp_path):

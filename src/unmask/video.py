@@ -4,7 +4,7 @@ import math
 import stat
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,9 @@ class Video:
         self.path = Path(path)
         self.frames_decoded = 0
         self.damage: str | None = None
-        self._every = 1
-        self._numbers: dict[int, int] = {}  # of the pictures in the decoder, by time stamp
+        # Says of a picture, by its time stamp and number, whether it is wanted; None: all are.
+        self._is_wanted: Callable[[int, int], bool] | None = None
+        self._numbers: dict[int, int] = {}  # of the wanted pictures in the decoder, by time stamp
         self._latest: int | None = None  # time stamp up to which pictures were coded, if known
         self._open(threads)
 
@@ -149,16 +150,16 @@ class Video:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames in order, leaving out those that are damaged, until the end or where it breaks.
 
-        With ``_every`` over 1, also leaving out those in between that no other is built on.
+        Those are left out, too, that are neither wanted nor needed for others.
         """
         failed = 0
         for packet, number in self._numbered_packets():
             if number is not None:
-                is_due = number % self._every == 0
-                if is_due:
+                wanted = self._is_wanted is None or self._is_wanted(packet.pts, number)
+                if wanted:
                     self._numbers[packet.pts] = number
-                if self._every > 1:
-                    self._stream.codec_context.skip_frame = "DEFAULT" if is_due else "NONREF"
+                if self._is_wanted:
+                    self._stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
                     self._latest = max(self._latest or 0, packet.pts)
             try:
                 frames = packet.decode()
@@ -231,19 +232,22 @@ class Video:
 
         Only the frames that are yielded are converted to RGB. With a cap, frames are chosen by
         time stamp over the whole video, and never closer than ``every`` frames; what lies between
-        is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames, and
-        decodes no others that can be done without; 'fast'
-        decodes only frames that others are built on, 'keyframes' only those that stand alone, and
-        both take the first one that comes when a frame is due. Call it once.
+        is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames, and of
+        H.264 decodes no others than they are built on; 'fast' decodes only frames that others are
+        built on, 'keyframes' only those that stand alone, and both take the first one that comes
+        when a frame is due. Call it once.
 
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
         self._stream.codec_context.skip_frame = _NOT_DECODED[sampling]
         self._sees_end = sampling != "keyframes"
+        leave_out = sampling == "exact" and self._can_leave_out
         if max_frames:
-            frames = self._spread(every, max_frames)
-        elif sampling == "exact":
+            frames = self._spread(every, max_frames, leave_out)
+        elif leave_out:
             frames = self._every_nth(every)
+        elif sampling == "exact":
+            frames = (counted for counted in self._counted() if counted[0] % every == 0)
         else:
             frames = self._due(every)
         for index, frame in frames:
@@ -256,6 +260,7 @@ class Video:
             self.frames_decoded += 1
             last = self.frames_decoded - 1, frame
             yield last
+            self._numbers.pop(frame.pts, None)
             frame = next(self._frames, None)
         end = self._second(*reversed(last))
         if self._latest is not None:  # the last frames may have been left out
@@ -263,21 +268,23 @@ class Video:
         self._check_end(end)
 
     def _every_nth(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Every ``every``-th frame."""
-        is_numbered = (
+        """Every ``every``-th frame, leaving out others where they can be done without."""
+        if every > 1:
+            self._is_wanted = lambda _, number: number % every == 0
+        for _, frame in self._counted():
+            number = self._numbers.get(frame.pts)
+            if number is not None and number % every == 0:
+                yield number, frame
+
+    @property
+    def _can_leave_out(self) -> bool:
+        """Whether it is certain which pictures others are built on, and which number each has."""
+        return (
             self._container.format.name in _NUMBERED_CONTAINERS
             and self._stream.codec_context.name in _NUMBERED_CODECS
             and not self._first.interlaced_frame
             and self._first.pts in self._numbers
         )
-        if not is_numbered:
-            yield from (counted for counted in self._counted() if counted[0] % every == 0)
-            return
-        self._every = every
-        for _, frame in self._counted():
-            number = self._numbers.pop(frame.pts, None)
-            if number is not None and number % every == 0:
-                yield number, frame
 
     def _due(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """The first decoded frame at or after every ``every``-th, numbered by its time."""
@@ -288,13 +295,18 @@ class Video:
                 due = (index // every + 1) * every
                 yield index, frame
 
-    def _spread(self, every: int, max_frames: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _spread(
+        self, every: int, max_frames: int, leave_out: bool
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """At most ``max_frames`` frames, evenly spaced in time and ``every`` frames apart."""
         timetable = read_timetable(self.path, self._stream)
         if self._container.format.name not in _INDEXED:
             timetable = timetable.without_keyframes()
         self._check_end(timetable.second(len(timetable.frames) - 1))
         found, due, latest = 0, 0.0, 0.0
+        if leave_out:
+            first, unit = self._first.pts, self._stream.time_base
+            self._is_wanted = lambda stamp, _: (stamp - first) * unit >= due - TIME_STAMP_ERROR
         for count, frame in self._counted():
             second = self._second(frame, count)
             if second < latest - 1:  # a seek went back: the container's index is wrong

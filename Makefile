@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean train-shipped-model
+.PHONY: demo test bench lint clean train-shipped-model
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/unmask detect samples/*.mp4
@@ -12,6 +12,9 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/speed.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +26,10 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	touch $@ $(VENV)/demo.stamp
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[train,bench]'
 	touch $@ $(VENV)/demo.stamp
 
 # The shipped model, made again. DATA_FOLDER holds manifest.csv (openly licensed people) and

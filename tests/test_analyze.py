@@ -32,7 +32,8 @@ def test_a_clip_from_end_to_end(analyzer, real_clip):
     assert report.verdict in ("real", "fake", "uncertain")
     video = report.video
     assert (video.width, video.height, video.codec) == (360, 288, "h264")
-    assert (video.frames_decoded, video.frames_sampled) == (75, 5)
+    assert video.frames_sampled == 5
+    assert 5 < video.frames_decoded < 75  # others can be done without
     bits = 8 * real_clip.stat().st_size
     assert video.bits_per_pixel == pytest.approx(bits / (360 * 288 * 75), rel=0.01)
     (person,) = report.tracks

@@ -50,11 +50,34 @@ def test_every_nth_frame_at_its_own_time(tmp_path):
     assert [f.index for f in frames] == [0, 15, 30, 45, 60]
     assert [number_of(f.image) for f in frames] == [0, 15, 30, 45, 60]
     assert [f.second for f in frames] == pytest.approx([0, 0.6, 1.2, 1.8, 2.4])
-    assert video.frames_decoded == 75
+    assert video.frames_decoded == 75  # written without any that could be left out
     assert video.damage is None
     info = video.info
     assert (info.width, info.height, info.codec, info.fps) == (64, 48, "h264", 25)
     assert info.duration_seconds == pytest.approx(3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+@pytest.mark.parametrize("coding", ["bf=3", "bf=8:b-pyramid=strict", "bf=5:open-gop=1:keyint=12"])
+def test_frames_nobody_needs_are_left_out_and_the_others_are_the_same(tmp_path, name, coding):
+    seconds = np.cumsum([0, *np.random.default_rng(0).integers(20, 60, 119)]) / 1000
+    path = write_video(
+        tmp_path / name, noise(120), seconds=seconds.tolist(),
+        encoder={"preset": "veryfast", "x264-params": f"{coding}:scenecut=0:b-adapt=0"},
+    )  # fmt: skip
+    _, everything = sample(path, every=1)
+    video, some = sample(path, every=7)
+    assert video.frames_decoded < 100
+    assert [f.index for f in some] == list(range(0, 120, 7))
+    for frame, plain in zip(some, everything[::7], strict=True):
+        assert frame.second == plain.second
+        assert (frame.image == plain.image).all()
+    assert video.damage is None
+    video, some = sample(path, every=1, max_frames=3)
+    assert video.frames_decoded < 100
+    assert [f.index for f in some] == pytest.approx([0, 40, 80], abs=3)  # spread by time
+    at = {frame.second: frame.image for frame in everything}
+    assert all((frame.image == at[frame.second]).all() for frame in some)
 
 
 def test_cap_spreads_frames_over_the_whole_video(tmp_path):

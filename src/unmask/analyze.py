@@ -1,8 +1,9 @@
 """The main job: a path -> a Report. The only room that knows all the others.
 
-A thread decodes a few frames ahead; meanwhile faces are found, linked to people and cut out, and
-the crops are judged in batches across frames and people. Crops are dropped once judged, so memory
-does not grow with the length of a video.
+Three stages work side by side: a thread decodes a few frames ahead; faces are found, linked to
+people and cut out; and their crops are judged in batches across frames and people, a batch on each
+processor. No stage runs far ahead of the next, and crops are dropped once judged, so memory does
+not grow with the length of a video.
 """
 
 import hashlib
@@ -10,8 +11,9 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from unmask.explain import Exhibit, Exhibits
 from unmask.faces import FaceDetector, crop_face
 from unmask.quality import bits_per_pixel, face_quality
 from unmask.report import Report
+from unmask.runtime import processors
 from unmask.settings import resolve
 from unmask.tracks import Sighting, Track, Tracker
 from unmask.verdict import Rule, Verdict, judge, no_face, sigmoid, track_probability
@@ -32,6 +35,7 @@ from unmask.video import Frame, Video, is_media
 
 _BATCH = 8  # crops judged at once: larger batches are no faster, and later
 _AHEAD = 4  # frames decoded ahead
+_MOST_STREAMS = 4  # batches judged side by side: each takes memory
 
 Progress = Callable[[float], None]
 """Called with how much of the input is done, from 0 to 1."""
@@ -91,14 +95,17 @@ class Analyzer:
 
     def __init__(self, **settings: Any):
         self.settings = s = resolve("detect", settings)
+        # A thread to a batch and none for two: threads that wait for each other waste processors.
+        self._streams = min(processors(s.threads), _MOST_STREAMS)
         with ThreadPoolExecutor(2) as pool:  # each of them takes a fifth of a second
             detector = pool.submit(
                 FaceDetector,
                 s.detection_size, s.detection_score, s.min_face, s.threads, s.precision,
             )  # fmt: skip
             classifier = pool.submit(
-                Classifier, s.model or None, s.threads, s.precision, s.calibration or None
-            )
+                Classifier, s.model or None, s.threads, s.precision, s.calibration or None,
+                self._streams,
+            )  # fmt: skip
         self.detector, self.classifier = detector.result(), classifier.result()
         self.rule = Rule(s.threshold, s.uncertain, s.aggregate, s.min_track_frames)
 
@@ -113,13 +120,18 @@ class Analyzer:
         it is judged, in order.
         """
         start = time.perf_counter()
-        people = _People(self.detector, self.classifier, exhibits, on_face)
-        with _Reader(Path(path), self.settings) as reader:
+        with (
+            _Jury(self.classifier, self._streams, exhibits, on_face) as jury,
+            _Reader(Path(path), self.settings) as reader,
+        ):
+            people = _People(self.detector, self.classifier.card.input_size, jury)
+            if exhibits:
+                exhibits.cuts = people.cuts
             for frame in reader:
                 people.see(frame)
                 if on_progress:
                     on_progress(reader.share(frame.second))
-            people.judge_pending()
+            jury.finish()
         tracks, video = people.tracks, reader.video
         if reader.error:
             tracks, video, verdict = [], None, Verdict("unreadable", _sentence(reader.error))
@@ -156,7 +168,7 @@ class Analyzer:
             timings_seconds=reports.Timings(
                 decode=reader.busy_seconds,
                 faces=people.faces_seconds,
-                classify=people.classify_seconds,
+                classify=jury.seconds,
                 total=time.perf_counter() - start,
             ),
             damage=damage,
@@ -167,76 +179,121 @@ class Analyzer:
 class _People:
     """Finds the faces of frame after frame, links them to people and has them judged."""
 
-    def __init__(
-        self, detector: FaceDetector, classifier: Classifier, exhibits: Exhibits | None = None,
-        on_face: Callable[[JudgedFace], None] | None = None,
-    ):  # fmt: skip
+    def __init__(self, detector: FaceDetector, crop_size: int, jury: "_Jury"):
         self.frames = 0
-        self.faces_seconds = self.classify_seconds = 0.0
-        self._detector, self._classifier, self._tracker = detector, classifier, Tracker()
+        self.faces_seconds = 0.0
+        self._detector, self._crop_size, self._jury = detector, crop_size, jury
+        self._tracker = Tracker()
         self._tracks: dict[int, Track] = {}
-        self._exhibits, self._on_face = exhibits, on_face
-        if exhibits:
-            exhibits.cuts = self._tracker.cuts
-        size = classifier.card.input_size
-        self._crops = np.empty((_BATCH, size, size, 3), np.uint8)
-        self._pending: list[tuple[int, Sighting]] = []  # with the person's id
 
     @property
     def tracks(self) -> list[Track]:
         """Everybody seen so far, in the order of their first appearance."""
         return list(self._tracks.values())
 
+    @property
+    def cuts(self) -> list[float]:
+        """The seconds of cuts, as in Tracker."""
+        return self._tracker.cuts
+
     def see(self, frame: Frame) -> None:
         """Take in a frame; its faces are judged with the batch they fall into."""
-        start, judging = time.perf_counter(), self.classify_seconds
+        start = time.perf_counter()
         self.frames += 1
         faces = self._detector.detect(frame.image)
         ids = self._tracker.update(frame.second, faces, frame.image)
+        seen = []
         for face, person in zip(faces, ids, strict=True):
-            crop = crop_face(frame.image, face.box, self._classifier.card.input_size)
+            crop = crop_face(frame.image, face.box, self._crop_size)
             quality = face_quality(face, crop)
             sighting = Sighting(
                 frame.index, frame.second, face.box, face.score, quality=quality,
                 sample=self.frames - 1,
             )  # fmt: skip
             self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
-            self._crops[len(self._pending)] = crop
-            self._pending.append((person, sighting))
-            if len(self._pending) == _BATCH:
-                self.judge_pending()
-        judging = self.classify_seconds - judging
-        self.faces_seconds += time.perf_counter() - start - judging
+            seen.append((person, sighting, crop))
+        self.faces_seconds += time.perf_counter() - start
+        for each in seen:
+            self._jury.add(*each)
 
-    def judge_pending(self) -> None:
-        """Judge the crops that wait for their batch to fill."""
-        if not self._pending:
-            return
+
+class _Jury:
+    """Judges crops in batches, some of them side by side, and tells of them in order.
+
+    Use it in a ``with``. ``seconds`` is how long at least one was being judged.
+    """
+
+    def __init__(
+        self, classifier: Classifier, streams: int, exhibits: Exhibits | None,
+        on_face: Callable[[JudgedFace], None] | None,
+    ):  # fmt: skip
+        self.seconds = self._counted_until = 0.0
+        self._classifier, self._streams = classifier, streams
+        self._exhibits, self._on_face = exhibits, on_face
+        self._pool = ThreadPoolExecutor(streams, "unmask-judge")
+        self._pending: list[_Seen] = []
+        self._judging: deque[tuple[list[_Seen], Future]] = deque()
+
+    def add(self, person: int, sighting: Sighting, crop: np.ndarray) -> None:
+        """Take in a face; waits when too many are being judged already."""
+        self._pending.append((person, sighting, crop))
+        if len(self._pending) == _BATCH:
+            self._judge(_BATCH)
+        while self._judging and (len(self._judging) > self._streams or self._judging[0][1].done()):
+            self._tell()
+
+    def finish(self) -> None:
+        """Judge what waits for its batch to fill, and wait for all."""
+        if self._pending:
+            self._judge(-(-len(self._pending) // self._streams))
+        while self._judging:
+            self._tell()
+
+    def _judge(self, size: int) -> None:
+        for first in range(0, len(self._pending), size):
+            batch = self._pending[first : first + size]
+            self._judging.append((batch, self._pool.submit(self._opinion, batch)))
+        self._pending = []
+
+    def _opinion(self, batch: "list[_Seen]") -> tuple[np.ndarray, np.ndarray | None, float, float]:
+        """Logits, evidence where it is asked for, and when it was begun and done."""
         start = time.perf_counter()
-        crops = self._crops[: len(self._pending)]
+        crops = np.stack([crop for _, _, crop in batch])
         if self._exhibits:
             evidence = self._classifier.evidence(crops)
             logits = evidence.mean((1, 2))
         else:
-            logits = self._classifier.logits(crops)
-        for number, (person, sighting) in enumerate(self._pending):
+            evidence, logits = None, self._classifier.logits(crops)
+        return logits, evidence, start, time.perf_counter()
+
+    def _tell(self) -> None:
+        """Wait for the oldest batch and pass on what came out."""
+        batch, opinion = self._judging.popleft()
+        logits, evidence, start, end = opinion.result()
+        self.seconds += max(0.0, end - max(start, self._counted_until))
+        self._counted_until = max(end, self._counted_until)
+        for number, (person, sighting, crop) in enumerate(batch):
             sighting.logit = logit = float(logits[number])
             if self._exhibits:
                 self._exhibits.offer(
                     person,
-                    Exhibit(
-                        sighting.index, sighting.second, logit, crops[number], evidence[number]
-                    ),
+                    Exhibit(sighting.index, sighting.second, logit, crop, evidence[number]),
                 )
             if self._on_face:
                 self._on_face(
                     JudgedFace(
-                        person, sighting.index, sighting.second, sighting.box, sigmoid(logit),
-                        crops[number],
+                        person, sighting.index, sighting.second, sighting.box, sigmoid(logit), crop
                     )
-                )  # fmt: skip
-        self._pending.clear()
-        self.classify_seconds += time.perf_counter() - start
+                )
+
+    def __enter__(self) -> "_Jury":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+_Seen = tuple[int, Sighting, np.ndarray]  # a person's id, where the face was seen, its crop
 
 
 class _Reader:

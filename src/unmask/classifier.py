@@ -74,18 +74,19 @@ class Classifier:
     """Tells how fake face crops look. Loaded once, used for any number of videos.
 
     ``model`` None is the one shipped with Unmask; ``calibration`` a file that 'unmask calibrate'
-    made for it. Raises ModelError when one is missing, is damaged or does not fit.
+    made for it. So many threads as it has ``streams`` may use it side by side. Raises ModelError
+    when a file is missing, is damaged or does not fit.
     """
 
     def __init__(
         self, model: str | Path | None = None, threads: int = 0, precision: str = "auto",
-        calibration: str | Path | None = None,
+        calibration: str | Path | None = None, streams: int = 1,
     ):  # fmt: skip
         path = Path(model) if model else SHIPPED
         self.card = _read_card(path)
         if calibration:
             self.card = calibrated(self.card, calibration)
-        self._network = compile_model(path, threads=threads, precision=precision)
+        self._network = compile_model(path, threads, precision, streams)
 
     def logits(self, crops: np.ndarray) -> np.ndarray:
         """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3)."""

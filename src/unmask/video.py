@@ -2,7 +2,9 @@
 
 import math
 import stat
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,11 @@ VIDEO_SUFFIXES = frozenset(
 _NOT_DECODED = {"exact": "DEFAULT", "fast": "NONREF", "keyframes": "NONKEY"}
 # Containers that know where their keyframes are; in others a seek may land beyond.
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+# Here every packet is a picture with a time stamp of its own, and a decoder told to skip pictures
+# leaves out only those that no other is built on.
+_NUMBERED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+_NUMBERED_CODECS = ("h264",)
+_REORDERED = 32  # packets: H.264 shows a picture at most 16 later than it is coded
 _WORTH_SEEKING = 24  # frames: a seek empties the decoder's pipeline, which costs about as much
 
 
@@ -86,6 +93,10 @@ class Video:
         self.path = Path(path)
         self.frames_decoded = 0
         self.damage: str | None = None
+        # Says of a picture, by its time stamp and number, whether it is wanted; None: all are.
+        self._is_wanted: Callable[[int, int], bool] | None = None
+        self._numbers: dict[int, int] = {}  # of the wanted pictures in the decoder, by time stamp
+        self._latest: int | None = None  # time stamp up to which pictures were coded, if known
         self._open(threads)
 
     def _open(self, threads: int) -> None:
@@ -137,9 +148,19 @@ class Video:
             raise
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Frames in order, leaving out those that are damaged, until the end or where it breaks."""
+        """Frames in order, leaving out those that are damaged, until the end or where it breaks.
+
+        Those are left out, too, that are neither wanted nor needed for others.
+        """
         failed = 0
-        for packet in self._packets():
+        for packet, number in self._numbered_packets():
+            if number is not None:
+                wanted = self._is_wanted is None or self._is_wanted(packet.pts, number)
+                if wanted:
+                    self._numbers[packet.pts] = number
+                if self._is_wanted:
+                    self._stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+                    self._latest = max(self._latest or 0, packet.pts)
             try:
                 frames = packet.decode()
             except DECODER_ERRORS as error:
@@ -147,6 +168,34 @@ class Video:
                 self.damage = f"{failed} of its parts cannot be decoded: {in_words(error)}"
                 continue
             yield from frames
+
+    def _numbered_packets(self) -> Iterator[tuple[av.Packet, int | None]]:
+        """Packets with their picture's number in the order of showing, None where it is not known.
+
+        It is sure once all packets that may be shown before have been read.
+        """
+        ahead: deque[tuple[av.Packet, tuple[int, int] | None]] = deque()
+        shown: list[tuple[int, int]] = []  # time stamps in order, with their place in the file
+        forgotten = 0
+
+        def next_one() -> tuple[av.Packet, int | None]:
+            packet, stamp = ahead.popleft()
+            return packet, stamp and forgotten + bisect_left(shown, stamp)
+
+        for place, packet in enumerate(self._packets()):
+            # What an edit list cuts off is decoded and never shown.
+            is_shown = packet.pts is not None and not packet.is_discard
+            stamp = (packet.pts, place) if is_shown else None
+            ahead.append((packet, stamp))
+            if stamp:
+                insort(shown, stamp)
+            if len(ahead) > _REORDERED:
+                yield next_one()
+            if len(shown) > 4 * _REORDERED:
+                del shown[: 2 * _REORDERED]
+                forgotten += 2 * _REORDERED
+        while ahead:
+            yield next_one()
 
     def _packets(self) -> Iterator[av.Packet]:
         """The stream's packets; at the last, which has no time, the decoder empties itself."""
@@ -183,16 +232,20 @@ class Video:
 
         Only the frames that are yielded are converted to RGB. With a cap, frames are chosen by
         time stamp over the whole video, and never closer than ``every`` frames; what lies between
-        is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames; 'fast'
-        decodes only frames that others are built on, 'keyframes' only those that stand alone, and
-        both take the first one that comes when a frame is due. Call it once.
+        is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames, and of
+        H.264 decodes no others than they are built on; 'fast' decodes only frames that others are
+        built on, 'keyframes' only those that stand alone, and both take the first one that comes
+        when a frame is due. Call it once.
 
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
         self._stream.codec_context.skip_frame = _NOT_DECODED[sampling]
         self._sees_end = sampling != "keyframes"
+        leave_out = sampling == "exact" and self._can_leave_out
         if max_frames:
-            frames = self._spread(every, max_frames)
+            frames = self._spread(every, max_frames, leave_out)
+        elif leave_out:
+            frames = self._every_nth(every)
         elif sampling == "exact":
             frames = (counted for counted in self._counted() if counted[0] % every == 0)
         else:
@@ -207,8 +260,31 @@ class Video:
             self.frames_decoded += 1
             last = self.frames_decoded - 1, frame
             yield last
+            self._numbers.pop(frame.pts, None)
             frame = next(self._frames, None)
-        self._check_end(self._second(*reversed(last)))
+        end = self._second(*reversed(last))
+        if self._latest is not None:  # the last frames may have been left out
+            end = max(end, float((self._latest - self._first.pts) * self._stream.time_base))
+        self._check_end(end)
+
+    def _every_nth(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Every ``every``-th frame, leaving out others where they can be done without."""
+        if every > 1:
+            self._is_wanted = lambda _, number: number % every == 0
+        for _, frame in self._counted():
+            number = self._numbers.get(frame.pts)
+            if number is not None and number % every == 0:
+                yield number, frame
+
+    @property
+    def _can_leave_out(self) -> bool:
+        """Whether it is certain which pictures others are built on, and which number each has."""
+        return (
+            self._container.format.name in _NUMBERED_CONTAINERS
+            and self._stream.codec_context.name in _NUMBERED_CODECS
+            and not self._first.interlaced_frame
+            and self._first.pts in self._numbers
+        )
 
     def _due(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """The first decoded frame at or after every ``every``-th, numbered by its time."""
@@ -219,13 +295,18 @@ class Video:
                 due = (index // every + 1) * every
                 yield index, frame
 
-    def _spread(self, every: int, max_frames: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _spread(
+        self, every: int, max_frames: int, leave_out: bool
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """At most ``max_frames`` frames, evenly spaced in time and ``every`` frames apart."""
         timetable = read_timetable(self.path, self._stream)
         if self._container.format.name not in _INDEXED:
             timetable = timetable.without_keyframes()
         self._check_end(timetable.second(len(timetable.frames) - 1))
         found, due, latest = 0, 0.0, 0.0
+        if leave_out:
+            first, unit = self._first.pts, self._stream.time_base
+            self._is_wanted = lambda stamp, _: (stamp - first) * unit >= due - TIME_STAMP_ERROR
         for count, frame in self._counted():
             second = self._second(frame, count)
             if second < latest - 1:  # a seek went back: the container's index is wrong

@@ -25,6 +25,7 @@ def export(
     output: Path,
     crops: Path | None = None,
     calibrate_on: Path | None = None,
+    int8_crops: Path | None = None,
     false_positives: float = 0.05,
 ) -> str:
     """Write ``NAME.onnx``, ``NAME.xml``, ``NAME.bin`` and the card ``NAME.json`` into ``output``.
@@ -32,8 +33,8 @@ def export(
     ``crops`` is a folder of face pictures on which h5 and ONNX must agree within PARITY (default:
     noise of every coarseness, so that a model can be exported anywhere). With a split folder to
     ``calibrate_on``, the card's scale and offset are fitted on its validation videos, with a
-    ``held_out.csv`` on those; else they change nothing. Returns a summary; raises ModelError when
-    the exported model does not agree.
+    ``held_out.csv`` on those; else they change nothing. ``int8_crops`` is as in ``quantize``.
+    Returns a summary; raises ModelError when the exported model does not agree.
     """
     keras_model = xception.load(model)
     size = keras_model.input_shape[1]
@@ -65,10 +66,15 @@ def export(
             f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
             "these fake ones are called fake"
         )
+    int8 = ""
+    if int8_crops:
+        from unmask.training.quantize import quantize
+
+        int8 = quantize(stem.with_suffix(".xml"), int8_crops) + "\n"
     return (
         f"exported {model.name} to {output}: ONNX differs by {difference:.1e}, the runtime form "
         f"(float16 weights) by {runtime_difference:.1e}, on {len(batch)} pictures\n"
-        f"{calibrated}\n"
+        f"{calibrated}\n{int8}"
         f"next: unmask detect --model {stem.with_suffix('.xml')} PATH"
     )
 

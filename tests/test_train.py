@@ -146,8 +146,23 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
         fit(split_folder, tmp_path / "whole", **MOMENTS)
     with pytest.raises(SettingError, match="degrade"):
         fit(split_folder, tmp_path / "whole", **MOMENTS | {"degrade": 0.3, "resume": True})
-    text = export(fitted.weights, tmp_path, calibrate_on=tmp_path / "whole" / "held_out.csv")
-    assert "calibrated on 18 real and 18 fake videos" in text
+    scores = tmp_path / "whole" / "held_out.csv"
+    with pytest.raises(DatasetError, match="too few"):
+        export(fitted.weights, tmp_path, calibrate_on=scores)
+    header, *rows = scores.read_text().splitlines()
+    scores.write_text("\n".join([header, *rows, *rows]))
+    text = export(fitted.weights, tmp_path, calibrate_on=scores)
+    assert "calibrated on 36 real and 36 fake videos" in text
+
+
+def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(split_folder, tmp_path):
+    reals = [c for c in read_split(split_folder, "train") if not c.is_fake]
+    for crop in reals:
+        (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
+    write_index(tmp_path, reals)
+    fit(tmp_path, tmp_path / "run", **MOMENTS | {"pseudo_fakes": 1.0, "steps_per_epoch": 10})
+    held_out = (tmp_path / "run" / "held_out.csv").read_text()
+    assert "synthesised from london" in held_out
 
 
 def test_the_held_out_rows_of_a_solution_do_not_know_themselves():
@@ -201,7 +216,7 @@ def test_a_filmed_fake_stands_beside_its_original_frame_moved_alike(tmp_path, mo
     monkeypatch.setattr(batches, "_draw_real", lambda rng, moving: stranger)
     own = 0
     for seed in range(30):
-        real, fake, _ = batches._filmed_pair(np.random.default_rng(seed))
+        real, fake, *_ = batches._filmed_pair(np.random.default_rng(seed))
         assert not np.array_equal(fake[:, :, ::-1], frame_10)  # it did move
         if real.std() > 0:
             assert np.array_equal(real, fake)

@@ -2,8 +2,9 @@
 
 POOL and MOMENTS are .xml of models with the two heads, RUN the run of MOMENTS (its held_out.csv),
 SPLIT the split that POOL was validated on. The joined logit is the sum of both calibrated logits,
-POOL's twice: so each varies about as much between videos. It is calibrated on the videos that
-neither was trained on: POOL's validation videos, on which MOMENTS' logits come from held_out.csv.
+POOL's two and a half times: the scores of MOMENTS vary twice as much, and heat maps, which POOL
+alone keeps to what was changed, need the rest. It is calibrated on videos that neither was trained
+on: POOL's validation videos, on which MOMENTS' logits come from held_out.csv.
 Writes OUTPUT.xml, .bin and .json and prints video AUCs of both and of the sum on these videos.
 Needs the extra 'train'.
 """
@@ -28,7 +29,7 @@ from unmask.training.calibrate import Calibration, fit_calibration
 from unmask.training.evaluate import crop_logits
 from unmask.training.moments import HELD_OUT_NAME
 
-POOL_WEIGHT = 2.0
+POOL_WEIGHT = 2.5
 CELLS = 8  # a side of the joined evidence
 
 

@@ -56,7 +56,7 @@ def _crops(folder: Path, size: int, seed: int) -> np.ndarray:
     batches = Batches(
         folder, real, size=size, batch=_BATCH, seed=seed, pseudo_fakes=1.0, degraded=_DEGRADED
     )
-    drawn = [x for x, _ in batches.epoch(0, _FOR_RANGES + _FOR_FIT + _FOR_CHECK)]
+    drawn = [batch.crops for batch in batches.epoch(0, _FOR_RANGES + _FOR_FIT + _FOR_CHECK)]
     return np.round(np.concatenate(drawn) * 255).astype(np.uint8)
 
 

@@ -101,10 +101,8 @@ class _Run:
         self.data_hash = _hash_data(train + val)
         output.mkdir(parents=True, exist_ok=True)
         self._checkpoint_path = output / "checkpoint.npz"
-        if self._checkpoint_path.exists() and not settings.resume:
-            raise SettingError(
-                f"{output} holds an earlier run: go on with it by --resume, or name another folder"
-            )
+        if self._checkpoint_path.exists():
+            check_resumes(output, settings)
         keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
@@ -279,17 +277,10 @@ class _Run:
                 "the best epoch so far if you like, with --init"
             ) from None
         with saved:
-            now = vars(self.settings)
-            changed = [
-                key for key, value in state["settings"].items()
-                if key not in _FREE_TO_CHANGE and now.get(key) != value
-            ]  # fmt: skip
-            if changed or state["data_hash"] != self.data_hash:
-                what = ", ".join(changed) or "the crops"
-                raise SettingError(
-                    f"{self.output} was trained with other settings ({what} changed): resume with "
-                    "the same ones, or train into another folder"
-                )
+            check_same(
+                self.output, state["settings"], state["data_hash"], self.settings, self.data_hash,
+                _FREE_TO_CHANGE,
+            )  # fmt: skip
             self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
             for i, variable in enumerate(self.model.optimizer.variables):
                 variable.assign(saved[f"optimizer{i}"])
@@ -324,6 +315,29 @@ class _weights_swapped:
     def __exit__(self, *_):
         if self.average is not None:
             self.model.set_weights(self.own)
+
+
+def check_resumes(output: Path, settings: SimpleNamespace) -> None:
+    """Raise SettingError unless the run that is in ``output`` is meant to be gone on with."""
+    if not settings.resume:
+        raise SettingError(
+            f"{output} holds an earlier run: go on with it by --resume, or name another folder"
+        )
+
+
+def check_same(
+    output: Path, earlier: dict, earlier_hash: str, settings: SimpleNamespace, data_hash: str,
+    free: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Raise SettingError where settings, but for those ``free`` to change, or the crops changed."""
+    now = vars(settings)
+    changed = [k for k, value in earlier.items() if k not in free and now.get(k) != value]
+    if changed or earlier_hash != data_hash:
+        what = ", ".join(changed) or "the crops"
+        raise SettingError(
+            f"{output} was trained with other settings ({what} changed): resume with the same "
+            "ones, or train into another folder"
+        )
 
 
 def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> dict:

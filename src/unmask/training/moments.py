@@ -21,13 +21,13 @@ import scipy.linalg
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.index import Crop, without_stills
-from unmask.errors import DatasetError, SettingError
+from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.calibrate import Calibration, fit_calibration
-from unmask.training.fit import CARD_NAME, run_card, write_card
+from unmask.training.fit import CARD_NAME, check_resumes, check_same, run_card, write_card
 from unmask.training.interrupt import StopSignals
 
 # isort: split
@@ -39,7 +39,8 @@ HELD_OUT_NAME = "held_out.csv"
 FOLDS = 20  # parts of the groups that are held out in turn
 _FRAMES = 8  # crops of a video that count as they are
 _AS_THEY_ARE = 0.3  # their share of all weight
-FREE_TO_CHANGE = ("resume", "ridge", "epochs")  # of settings, when a run is gone on with
+# Of settings, when a run is gone on with. Not its length: the last features would lack batches.
+_FREE_TO_CHANGE = ("resume", "ridge")
 _CHUNK = 20  # batches whose features are saved together
 
 
@@ -105,28 +106,14 @@ class Moments:
         self.weights_path = output / "xception_best.h5"
         card = run_card(settings, train, batches)
         if self.chunks.exists():
-            self._check_same(card)
+            check_resumes(output, settings)
+            earlier = json.loads((output / CARD_NAME).read_text())
+            check_same(
+                output, earlier["settings"], earlier["data_sha256"], settings,
+                card["data_sha256"], _FREE_TO_CHANGE,
+            )  # fmt: skip
         self.chunks.mkdir(parents=True, exist_ok=True)
         write_card(card, output)
-
-    def _check_same(self, card: dict) -> None:
-        """Raise SettingError unless the run that is there may be gone on with."""
-        if not self.settings.resume:
-            raise SettingError(
-                f"{self.output} holds an earlier run: go on with it by --resume, or name another "
-                "folder"
-            )
-        earlier = json.loads((self.output / CARD_NAME).read_text())
-        changed = [
-            key for key, value in earlier["settings"].items()
-            if key not in FREE_TO_CHANGE and value != card["settings"].get(key)
-        ]  # fmt: skip
-        if changed or earlier["data_sha256"] != card["data_sha256"]:
-            what = ", ".join(changed) or "the crops"
-            raise SettingError(
-                f"{self.output} was trained with other settings ({what} changed): resume with the "
-                "same ones, or train into another folder"
-            )
 
     def fit(self) -> dict[str, float]:
         """Features, solution, weights; returns the row of the history."""

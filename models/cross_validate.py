@@ -91,7 +91,8 @@ def probe(features: np.ndarray, crops: list[Crop]) -> np.ndarray:
     ])  # fmt: skip
     labels = np.array([crop.is_fake for crop in crops])
     weights = equal(crops, np.ones(len(crops), bool))
-    return solve(features, labels, weights, blocks, RIDGE)[2]
+    folds = np.unique(blocks, return_inverse=True)[1]
+    return solve(features, labels, weights, folds, RIDGE).held_out
 
 
 def equal(crops: list[Crop], chosen: np.ndarray) -> np.ndarray:

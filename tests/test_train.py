@@ -19,6 +19,7 @@ from unmask.training.batches import Batches
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
 from unmask.training.moments import solve
+from unmask.training.tune import Tuner, step_of
 from unmask.video import Video
 
 SIZE = 96
@@ -165,17 +166,66 @@ def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(split_fold
     assert "synthesised from london" in held_out
 
 
+def test_layers_are_tuned_below_fitted_moments(split_folder, tmp_path):
+    settings = MOMENTS | {"pseudo_fakes": 0.5, "fine_tune": 6, "learning_rate": 1e-5}
+    fitted = fit(split_folder, tmp_path / "tuned", **settings)
+    solved = fit(split_folder, tmp_path / "solved", **settings | {"fine_tune": 0})
+    assert fitted.history[0]["val_auc"] == solved.history[0]["val_auc"] > 0.8
+    assert fitted.history[0]["accuracy"] > 0.9
+    kernels = [
+        xception.load(run.weights).get_layer("block5_sepconv1").get_weights()[1]
+        for run in (fitted, solved)
+    ]
+    assert 0 < np.abs(kernels[0] - kernels[1]).max() < 0.01
+    with pytest.raises(SettingError, match="--pseudo-fakes"):
+        fit(split_folder, tmp_path / "none", **settings | {"pseudo_fakes": 0})
+
+
+def test_a_tuner_is_the_network_and_goes_on_where_it_stopped(split_folder, tmp_path):
+    network = xception.build(SIZE, head="moments")
+    rng = np.random.default_rng(0)
+    kernel, spread = rng.normal(0, 0.01, 4368), rng.uniform(0.5, 2, 4368)
+    crops = read_split(split_folder, "train")
+    batches = Batches(split_folder, crops, size=SIZE, batch=4, pseudo_fakes=0.7, degraded=0.2)
+
+    def tuned(*stops: int) -> Tuner:
+        before, tuner = (Tuner(network, kernel, 0.1, spread) for _ in range(2))
+        path = tmp_path / f"{stops}.npz"
+
+        def go_on(stop: int) -> None:
+            steps = iter(range(step_of(path) + 1, 9))
+            drawn = batches.epoch(0, 5, skip=step_of(path))
+            tuner.tune(drawn, 5, before, 1e-3, 0.9, lambda: next(steps) == stop, path)
+
+        for stop in stops:
+            with pytest.raises(KeyboardInterrupt):
+                go_on(stop)
+        go_on(9)
+        return tuner
+
+    whole, stopped = tuned(), tuned(2, 4)
+    for one, other in zip(whole.variables, stopped.variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    images = next(iter(batches.epoch(1))).crops
+    expected = whole.evidence(images).numpy()
+    whole.write_back()
+    logits, evidence = xception.with_evidence(network).predict_on_batch(images)
+    np.testing.assert_allclose(evidence[..., 0], expected, atol=1e-2 * np.ptp(expected))
+    np.testing.assert_allclose(logits[:, 0], expected.mean((1, 2)), atol=1e-2 * np.ptp(expected))
+
+
 def test_the_held_out_rows_of_a_solution_do_not_know_themselves():
     """Labels are noise: what is fitted looks right, what is held out does not."""
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(60, 200)), rng.integers(0, 2, 60)
     folds = np.arange(60) // 6
-    kernel, bias, held_out = solve(features, labels, np.ones(60), folds, ridge=1e-3)
+    kernel, bias, _, held_out = solve(features, labels, np.ones(60), folds, ridge=1e-3)
     signs = np.where(labels, 1, -1)
     assert np.mean((features @ kernel + bias) * signs > 0) > 0.95
     assert 0.25 < np.mean(held_out * signs > 0) < 0.75
     left = folds != 3
-    without, bias, _ = solve(features[left], labels[left], np.ones(54), np.zeros(54), ridge=1e-3)
+    never = np.full(54, -1)
+    without, bias, *_ = solve(features[left], labels[left], np.ones(54), never, ridge=1e-3)
     alike = np.corrcoef(features[~left] @ without + bias, held_out[~left])[0, 1]
     assert alike > 0.99  # standardised by all rows there, by the others here
 

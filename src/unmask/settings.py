@@ -379,6 +379,14 @@ SETTINGS: tuple[Setting, ...] = (
         high=1e6,
     ),
     Setting(
+        "fine_tune",
+        0,
+        "with --head moments: steps in which all layers then learn where synthesised fakes were "
+        "changed, which is what heat maps need (0: none)",
+        ("train",),
+        low=0,
+    ),
+    Setting(
         "trainable_layers",
         "20",
         "how many of the base's last layers learn: a number or 'all'",
@@ -511,8 +519,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "degrade",
         0.0,
-        "how hard crops are compressed, rescaled, blurred and recoloured on the fly, real and fake "
-        "alike (0: not at all; the bare option means 1)",
+        "how hard at most crops are compressed, rescaled, blurred and recoloured on the fly, real "
+        "and fake alike (0: not at all; the bare option means 1)",
         ("train",),
         type=float,
         low=0,

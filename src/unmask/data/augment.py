@@ -31,8 +31,8 @@ def affine(
 ) -> np.ndarray:
     """A copy turned, shifted, zoomed and perhaps mirrored, by one warp.
 
-    ``image`` is ``uint8`` (height, width, 3); the result has its shape. What comes into view from
-    outside repeats the nearest pixel.
+    ``image`` is (height, width, 3) or (height, width); the result has its shape and type. What
+    comes into view from outside repeats the nearest pixel.
     """
     height, width = image.shape[:2]
     angle = rng.uniform(-altered.rotation, altered.rotation)

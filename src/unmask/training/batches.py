@@ -1,7 +1,7 @@
 """Batches of crops for training and validation, made on the fly by background threads."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,30 @@ class Batch(NamedTuple):
     """Crops (n, side, side, 3) float32 in [0, 1], labels (n, 1) float32, 1 = fake, and groups.
 
     A group is that of the video which a crop, or what was synthesised from it, was cut from.
+    ``changed`` (n, MASK_CELLS, MASK_CELLS) float32 in [0, 1] is how much of each cell of a
+    synthesised fake was changed, and 0 where that is not known or nothing was.
     """
 
     crops: np.ndarray
     labels: np.ndarray
     groups: list[str]
+    changed: np.ndarray
 
 
-Pair = tuple[np.ndarray, np.ndarray, float, list[str]]
-"""A real and a fake picture, the smaller face's size in pixels, and both groups."""
+class Pair(NamedTuple):
+    """A real and a fake picture, what was changed in the fake, the smaller face, both groups.
 
+    ``changed`` is a picture of one channel, float32 in [0, 1]; ``face_size`` is in pixels.
+    """
+
+    real: np.ndarray
+    fake: np.ndarray
+    changed: np.ndarray
+    face_size: float
+    groups: list[str]
+
+
+MASK_CELLS = 16  # a side of Batch.changed
 _AHEAD = 4  # batches prepared before they are asked for
 _TRIES = 20  # other crops taken when one is unreadable or shows no face
 
@@ -111,24 +125,25 @@ class Batches:
 
     def _paired(self, epoch: int, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, epoch, step))
-        images, labels, groups = [], [], []
+        images, labels, groups, changed = [], [], [], []
         for _ in range(self.batch // 2):
-            if rng.random() < self.pseudo_fakes:
-                real, fake, face_size, pair = self._synthesised_pair(rng)
-            else:
-                real, fake, face_size, pair = self._filmed_pair(rng)
-            groups += pair
+            is_synthesised = rng.random() < self.pseudo_fakes
+            pair = self._synthesised_pair(rng) if is_synthesised else self._filmed_pair(rng)
+            shown = [pair.real, pair.fake]
             if self.degraded:
-                real, fake = degrade([real, fake], rng, face_size, self.degraded)
-            images += [real, fake]
+                shown = degrade(shown, rng, pair.face_size, rng.uniform(0, self.degraded))
+            images += shown
             labels += [0, 1]
-        return self._pack(images, labels, groups, rng)
+            groups += pair.groups
+            changed += [np.zeros_like(pair.changed), pair.changed]
+        return self._pack(images, labels, groups, rng, changed)
 
     def _synthesised_pair(self, rng: np.random.Generator) -> Pair:
         crop, face = self._portrait(rng)
         _, donor = self._portrait(rng)
-        fake, _ = synthesise(face, donor, rng, self.families)
-        return *self._moved_alike(face.crop, fake, rng), crop.face_size, [crop.group] * 2
+        fake, mask = synthesise(face, donor, rng, self.families)
+        moved = self._moved_alike(rng, face.crop, fake, mask)
+        return Pair(*moved, crop.face_size, [crop.group] * 2)
 
     def _filmed_pair(self, rng: np.random.Generator) -> Pair:
         fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
@@ -144,17 +159,18 @@ class Batches:
         real, real_image = self._readable(real, rng, self.real)
         # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
         sizes = [c.face_size or self.size for c in (real, fake)]
-        groups = [real.group, fake.group]
-        return *self._moved_alike(real_image, fake_image, rng), min(sizes), groups
+        moved = self._moved_alike(rng, real_image, fake_image)
+        nowhere = np.zeros((self.size, self.size), np.float32)
+        return Pair(*moved, nowhere, min(sizes), [real.group, fake.group])
 
-    def _moved_alike(
-        self, real: np.ndarray, fake: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Both pictures after the same random movement."""
+    def _moved_alike(self, rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
+        """All pictures after the same random movement."""
         state = rng.bit_generator.state
-        moved = affine(real, rng, self.altered)
-        rng.bit_generator.state = state
-        return moved, affine(fake, rng, self.altered)
+        moved = []
+        for image in images:
+            rng.bit_generator.state = state
+            moved.append(affine(image, rng, self.altered))
+        return moved
 
     def _portrait(self, rng: np.random.Generator) -> tuple[Crop, Portrait]:
         for _ in range(_TRIES):
@@ -177,15 +193,21 @@ class Batches:
             crop = others[rng.integers(len(others))]
         raise DatasetError(f"many crops in {self.folder} cannot be read: run 'unmask split' again")
 
-    def _pack(self, images: list[np.ndarray], labels: list[int], groups: list[str], rng) -> Batch:
+    def _pack(
+        self, images: list[np.ndarray], labels: list[int], groups: list[str],
+        rng: np.random.Generator, changed: Sequence[np.ndarray] = (),
+    ) -> Batch:  # fmt: skip
         if self.train_crop and self.train_crop < self.size:
-            x, y = rng.integers(0, self.size - self.train_crop + 1, (2, len(images)))
-            images = [
-                image[b : b + self.train_crop, a : a + self.train_crop]
-                for image, a, b in zip(images, x, y, strict=True)
-            ]
+            side = self.train_crop
+            x, y = rng.integers(0, self.size - side + 1, (2, len(images)))
+            cuts = [np.s_[b : b + side, a : a + side] for a, b in zip(x, y, strict=True)]
+            images = [image[cut] for image, cut in zip(images, cuts, strict=True)]
+            changed = [mask[cut] for mask, cut in zip(changed, cuts, strict=False)]
         packed = np.stack(images).astype(np.float32) / 255
-        return Batch(packed, np.array(labels, np.float32)[:, None], groups)
+        cells = np.zeros((len(images), MASK_CELLS, MASK_CELLS), np.float32)
+        for number, mask in enumerate(changed):
+            cv2.resize(mask, cells.shape[1:], cells[number], interpolation=cv2.INTER_AREA)
+        return Batch(packed, np.array(labels, np.float32)[:, None], groups, cells)
 
 
 class _Drawer:

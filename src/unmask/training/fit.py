@@ -77,7 +77,7 @@ def _fit_moments(split: Path, output: Path, settings: SimpleNamespace, train: li
     from unmask.training.moments import Moments
 
     keras.utils.clear_session()
-    run = Moments(split, output, settings, train, _batches(split, train, settings))
+    run = Moments(split, output, settings, train, make_batches(split, train, settings))
     history = [run.fit()]
     _write_history(history, output)
     return Fitted(run.weights_path, history, history[0])
@@ -106,7 +106,7 @@ class _Run:
         keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
-        self.batches = _batches(split, train, settings)
+        self.batches = make_batches(split, train, settings)
         self.val_crops, self.val_images = validation_set(
             split, without_stills(val), settings.size, settings.seed, bool(settings.pseudo_fakes)
         )
@@ -125,7 +125,7 @@ class _Run:
 
     def _build(self, train: list[Crop]) -> None:
         s = self.settings
-        self.model = xception.build(None if s.train_crop else s.size, s.dropout, _policy(s))
+        self.model = xception.build(None if s.train_crop else s.size, s.dropout, policy(s))
         if not self._checkpoint_path.exists():
             xception.initialise(self.model, s.init)
         self.model = xception.for_training(self.model)
@@ -173,7 +173,7 @@ class _Run:
             rate=0.0, loss=0.0,
         )  # fmt: skip
         started, first, saved = time.monotonic(), self.step, time.monotonic()
-        for crops, labels, _ in self.batches.epoch(self.epoch, self.steps, skip=self.step):
+        for crops, labels, *_ in self.batches.epoch(self.epoch, self.steps, skip=self.step):
             self.model.optimizer.learning_rate = self._learning_rate()
             self.model.reset_metrics()
             weights = self.class_weight
@@ -367,7 +367,8 @@ def _write_history(history: list[dict], output: Path) -> None:
         writer.writerows(history)
 
 
-def _batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
+def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
+    """The batches that these settings ask for."""
     return Batches(
         split, train, size=s.size, batch=s.batch, seed=s.seed,
         pseudo_fakes=s.pseudo_fakes, families=parse_shares(s.families), degraded=s.degrade,
@@ -391,7 +392,7 @@ def _let_gpu_memory_grow() -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _policy(settings: SimpleNamespace) -> str:
+def policy(settings: SimpleNamespace) -> str:
     """The Keras dtype policy for this machine."""
     wish = settings.mixed_precision
     if wish == "auto":

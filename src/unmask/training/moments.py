@@ -4,7 +4,9 @@ Minutes instead of hours, and where real fakes are few it carries further to gen
 never seen than training every layer does (measured: docs/model.md). Two kinds of rows stand in the
 system: crops of moving pictures as they are, every video weighing the same, and the pairs that
 training draws, degraded and synthesised (``Batches``). The solution is ridge regression of the
-label; Platt's scale on held-out videos then makes probabilities of it.
+label; Platt's scale on held-out videos then makes probabilities of it. With ``fine_tune`` all
+layers then learn to see local forgeries where they are, and to say otherwise what they said before
+(``tune``).
 """
 
 import csv
@@ -14,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,17 +24,26 @@ import scipy.linalg
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.index import Crop, without_stills
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, SettingError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.calibrate import Calibration, fit_calibration
-from unmask.training.fit import CARD_NAME, check_resumes, check_same, run_card, write_card
+from unmask.training.fit import (
+    CARD_NAME,
+    check_resumes,
+    check_same,
+    policy,
+    run_card,
+    write_card,
+)
 from unmask.training.interrupt import StopSignals
+from unmask.training.tune import Tuner, step_of
 
 # isort: split
 import keras
+import tensorflow as tf
 
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group."""
@@ -41,6 +53,7 @@ _FRAMES = 8  # crops of a video that count as they are
 _AS_THEY_ARE = 0.3  # their share of all weight
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
+_JUDGED = 32  # crops judged at once
 _CHUNK = 20  # batches whose features are saved together
 
 
@@ -56,14 +69,25 @@ def features_of(model: Path) -> Network:
         return compile_model(path)
 
 
+class Solution(NamedTuple):
+    """What ``solve`` found: kernel (d,), bias, the features' standard deviations (d,).
+
+    ``held_out`` (n,) is what the solution without a row's fold makes of the row.
+    """
+
+    kernel: np.ndarray
+    bias: float
+    spread: np.ndarray
+    held_out: np.ndarray
+
+
 def solve(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray, folds: np.ndarray, ridge: float
-) -> tuple[np.ndarray, float, np.ndarray]:
+) -> Solution:
     """Weighted ridge regression of 1 (fake) and -1 (real), and the same with folds held out.
 
     ``features`` (n, d), the others (n,); ``ridge`` is added to the variance of each feature, which
-    is 1 after standardising. Returns the kernel (d,) and bias, and for each row what the solution
-    without its fold makes of it, (n,).
+    is 1 after standardising. Rows of fold -1 are never held out.
     """
     used = weights / weights.sum()
     mean = used @ features
@@ -85,21 +109,34 @@ def solve(
         return scipy.linalg.solve(left, to, assume_a="pos", overwrite_a=True)
 
     held_out = np.zeros(len(rows))
-    for number in np.unique(folds):
+    for number in np.unique(folds[folds >= 0]):
         fold = folds == number
         held_out[fold] = rows[fold] @ solution(fold)
     whole = solution()
     kernel = whole[:-1] / spread
-    return kernel, float(whole[-1] - kernel @ mean), held_out
+    return Solution(kernel, float(whole[-1] - kernel @ mean), spread, held_out)
+
+
+class Rows(NamedTuple):
+    """Features (n, d) of crops with their labels, groups and weights, (n,) each."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
 
 
 class Moments:
-    """One run of 'unmask train --head moments'; features once seen survive a kill."""
+    """One run of 'unmask train --head moments'; what was computed survives a kill."""
 
     def __init__(
         self, split: Path, output: Path, settings: SimpleNamespace, train: list[Crop],
         batches: Batches,
     ):  # fmt: skip
+        if settings.fine_tune and not batches.pseudo_fakes:
+            raise SettingError(
+                "--fine-tune learns from synthesised fakes: give --pseudo-fakes as well"
+            )
         self.split, self.output, self.settings, self.batches = split, output, settings, batches
         self.shown = _some_of_each_video(without_stills([c for c in train if not c.augmented]))
         self.chunks = output / "features"
@@ -121,49 +158,89 @@ class Moments:
         keras.utils.set_random_seed(s.seed)
         network = xception.build(s.size, s.dropout, head="moments")
         # What is gone on with keeps the layers that its saved features came from.
-        begun = self.weights_path.exists()
-        xception.initialise(network, str(self.weights_path) if begun else s.init)
-        xception.save(network, self.weights_path, s.size)
-        see = features_of(self.weights_path)
+        start = self.chunks / "start.h5"
+        xception.initialise(network, str(start) if start.exists() else s.init)
+        xception.save(network, start, s.size)
+        see = features_of(start)
         with StopSignals() as self.stop:
             shown = self._chunk("shown", lambda: self._see_shown(see))
-            drawn = self._draw(see)
-        features = np.concatenate([shown["features"], drawn["features"]])
-        labels = np.concatenate([shown["labels"], drawn["labels"]])
-        groups = np.concatenate([shown["groups"], drawn["groups"]])
+            rows = self._rows(shown, self._draw(see))
+            folds = self._folds(rows)
+            found = solve(rows.features, rows.labels, rows.weights, folds, s.ridge)
+            held_out, fitted = found.held_out, rows.features @ found.kernel + found.bias
+            if s.fine_tune:
+                fitted = self._tuned(found, network, shown["paths"])
+            else:
+                network.layers[-1].set_weights([
+                    found.kernel[:, None].astype(np.float32), np.float32([found.bias])
+                ])  # fmt: skip
+        labels, videos = shown["labels"], defaultdict(list)
+        for key in zip(shown["videos"], shown["groups"], labels, held_out, strict=False):
+            videos[key[:3]].append(key[3])
+        if not labels.any():  # no real fakes: those that were synthesised stand for them
+            for group, is_fake, score in zip(rows.groups, rows.labels, held_out, strict=True):
+                if is_fake:
+                    videos[f"synthesised from {group}", group, is_fake].append(score)
+        calibration = self._calibrated(videos)
+        scale, offset = calibration.scale, calibration.offset
+        kernel, bias = network.layers[-1].get_weights()
+        network.layers[-1].set_weights([kernel * scale, bias * scale + offset])
+        xception.save(network, self.weights_path, s.size)
+        self._write_held_out(videos, calibration)
+        training, validation = (
+            _figures(logits[: len(labels)] * scale + offset, labels)
+            for logits in (fitted, held_out)
+        )
+        return {
+            "epoch": 1, **training, **{f"val_{k}": v for k, v in validation.items()},
+            "val_auc": roc_auc_score(
+                [key[2] for key in videos], [np.mean(scores) for scores in videos.values()]
+            ),
+            "learning_rate": s.learning_rate if s.fine_tune else 0.0,
+            "seconds": time.monotonic() - started,
+        }  # fmt: skip
+
+    def _tuned(self, found: Solution, network: keras.Model, paths: np.ndarray) -> np.ndarray:
+        """Give the network all layers tuned and the head; returns the logits of what is shown."""
+        from rich.progress import track
+
+        s = self.settings
+        compute = tf.bfloat16 if policy(s) == "mixed_bfloat16" else tf.float32
+        before, tuner = (
+            Tuner(network, found.kernel, found.bias, found.spread, compute) for _ in range(2)
+        )
+        checkpoint = self.chunks / "tuned.npz"
+        done = step_of(checkpoint)
+        drawn = self.batches.epoch(s.epochs, s.fine_tune, skip=done)  # others than those before
+        tuner.tune(
+            track(drawn, "fine-tuning", total=s.fine_tune, completed=done), s.fine_tune, before,
+            s.learning_rate, s.average, lambda: self.stop.asked, checkpoint,
+        )  # fmt: skip
+        tuner.write_back()
+        return self._logits(tuner, paths)
+
+    def _logits(self, tuner: Tuner, paths: np.ndarray) -> np.ndarray:
+        """Of the crops at ``paths``, (n,)."""
+        judge = tf.function(
+            lambda crops: tf.reduce_mean(tuner.evidence(crops), (1, 2)), autograph=False
+        )
+        found = [np.zeros(0)]
+        for first in range(0, len(paths), _JUDGED):
+            self._check()
+            some = paths[first : first + _JUDGED].tolist()
+            images = [read_crop(self.split / path, self.settings.size) for path in some]
+            found.append(judge(np.stack(images).astype(np.float32) / 255).numpy())
+        return np.concatenate(found)
+
+    def _rows(self, shown: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> Rows:
+        together = [
+            np.concatenate([shown[key], drawn[key]]) for key in ("features", "labels", "groups")
+        ]
         weights = np.concatenate([
             _AS_THEY_ARE * _equal(shown["videos"], shown["labels"]),
             np.full(len(drawn["labels"]), (1 - _AS_THEY_ARE) / len(drawn["labels"])),
         ])  # fmt: skip
-        kernel, bias, held_out = solve(features, labels, weights, self._folds(groups), s.ridge)
-        count = len(shown["labels"])
-        videos = defaultdict(list)
-        for key in zip(shown["videos"], shown["groups"], shown["labels"], held_out, strict=False):
-            videos[key[:3]].append(key[3])
-        if not shown["labels"].any():  # no real fakes: those that were synthesised stand for them
-            for group, is_fake, score in zip(
-                drawn["groups"], drawn["labels"], held_out[count:], strict=True
-            ):
-                if is_fake:
-                    videos[f"synthesised from {group}", group, is_fake].append(score)
-        found = self._calibrated(videos)
-        held_out = held_out * found.scale + found.offset
-        kernel, bias = kernel * found.scale, bias * found.scale + found.offset
-        network.set_weights([
-            *network.get_weights()[:-2], kernel[:, None].astype(np.float32),
-            np.array([bias], np.float32),
-        ])  # fmt: skip
-        xception.save(network, self.weights_path, s.size)
-        self._write_held_out(videos, found)
-        judged = features @ kernel.astype(np.float32) + bias
-        return {
-            "epoch": 1, **_figures(judged[count:], labels[count:]),
-            **{f"val_{k}": v for k, v in _figures(held_out[:count], labels[:count]).items()},
-            "val_auc": roc_auc_score(
-                [key[2] for key in videos], [np.mean(scores) for scores in videos.values()]
-            ),
-            "learning_rate": 0.0, "seconds": time.monotonic() - started,
-        }  # fmt: skip
+        return Rows(*together, weights)
 
     def _see_shown(self, see: Network) -> dict[str, np.ndarray]:
         features, kept = [], []
@@ -177,7 +254,7 @@ class Moments:
         return {
             "features": np.stack(features), "labels": np.array([c.is_fake for c in kept]),
             "groups": np.array([c.group for c in kept]),
-            "videos": np.array([c.video for c in kept]),
+            "videos": np.array([c.video for c in kept]), "paths": np.array([c.path for c in kept]),
         }  # fmt: skip
 
     def _draw(self, see: Network) -> dict[str, np.ndarray]:
@@ -220,13 +297,13 @@ class Moments:
         if self.stop.asked:
             raise KeyboardInterrupt
 
-    def _folds(self, groups: np.ndarray) -> np.ndarray:
+    def _folds(self, rows: Rows) -> np.ndarray:
         """A fold for each row; a group is never in two. Raises DatasetError with too few groups."""
-        names = np.unique(groups)
+        names = np.unique(rows.groups)
         if len(names) < 2:
             raise DatasetError("all crops are of one group: there is nothing to validate on")
         order = np.random.default_rng(self.settings.seed).permutation(len(names))
-        return order[np.searchsorted(names, groups)] % FOLDS
+        return order[np.searchsorted(names, rows.groups)] % FOLDS
 
     def _calibrated(self, videos: dict[tuple, list[float]]) -> Calibration:
         return fit_calibration(

@@ -16,13 +16,10 @@ WARM_UP = 0.05  # share of all steps, for the cosine schedule
 def learning_rate(settings: SimpleNamespace, history: Sequence[dict], done: float) -> float:
     """The rate for the next step; ``done`` in (0, 1] is the share of all steps up to it.
 
-    'cosine' rises to ``settings.learning_rate`` and falls to zero (Loshchilov and Hutter, 2017,
-    arXiv 1608.03983); 'plateau' shrinks it each time validation loss stalls.
+    'cosine' is ``warm_cosine``; 'plateau' shrinks the rate each time validation loss stalls.
     """
     if settings.schedule == "cosine":
-        if done < WARM_UP:
-            return settings.learning_rate * done / WARM_UP
-        return settings.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
+        return warm_cosine(settings.learning_rate, done)
     rate, best, since = settings.learning_rate, math.inf, 0
     for row in history:
         since = 0 if row["val_loss"] < best else since + 1
@@ -30,6 +27,13 @@ def learning_rate(settings: SimpleNamespace, history: Sequence[dict], done: floa
         if since and since % settings.plateau_patience == 0:
             rate *= settings.plateau_factor
     return rate
+
+
+def warm_cosine(highest: float, done: float) -> float:
+    """A rate that rises and then falls to zero (Loshchilov and Hutter, 2017, arXiv 1608.03983)."""
+    if done < WARM_UP:
+        return highest * done / WARM_UP
+    return highest * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
 def has_stalled(history: Sequence[dict], patience: int) -> bool:

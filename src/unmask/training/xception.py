@@ -76,20 +76,16 @@ def build(
 
 def _moments(base: keras.Model) -> keras.KerasTensor:
     """Mean and mean square of each channel of three blocks, (n, 2 x 3 x 728)."""
-    pooled = [
-        keras.layers.GlobalAveragePooling2D(name=f"{name}_moments")(cells)
-        for name, cells in _moment_cells(base).items()
-    ]
+    pooled = [keras.layers.GlobalAveragePooling2D()(cells) for cells in _moment_cells(base)]
     return keras.layers.Concatenate(name=MOMENTS)(pooled)
 
 
-def _moment_cells(network: keras.Model) -> dict[str, keras.KerasTensor]:
-    """By block, what is averaged: features and their squares, (n, h, w, 2 x 728)."""
-    cells = {}
+def _moment_cells(network: keras.Model) -> list[keras.KerasTensor]:
+    """What is averaged: of each block the features, then their squares, (n, h, w, 728)."""
+    cells = []
     for name in _MOMENT_BLOCKS:
         features = network.get_layer(name).output
-        squares = keras.layers.Multiply()([features, features])
-        cells[name] = keras.layers.Concatenate()([features, squares])
+        cells += [features, keras.layers.Multiply()([features, features])]
     return cells
 
 
@@ -109,12 +105,12 @@ def with_evidence(model: keras.Model) -> keras.Model:
     """
     kernel, bias = (weights.astype("float32") for weights in model.get_weights()[-2:])
     if head_of(model) == "pool":
-        cells = {"": model.get_layer(_LAST_BLOCK["pool"]).output}
+        cells = [model.get_layer(_LAST_BLOCK["pool"]).output]
     else:
         cells = _moment_cells(model)
-    side = min(features.shape[1] for features in cells.values())
+    side = min(features.shape[1] for features in cells)
     maps, start = [], 0
-    for features in cells.values():
+    for features in cells:
         stop = start + features.shape[-1]
         judge = keras.layers.Conv2D(1, 1, use_bias=not start)
         judged = judge(features)

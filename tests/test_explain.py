@@ -66,8 +66,8 @@ def test_evidence_of_moments_is_the_head_applied_to_features_and_squares(tmp_pat
         below = keras.Model(model.input, model.get_layer(name).output)
         seen = below.predict(crops / 255.0, verbose=0)
         cells = (np.concatenate([seen, seen**2], -1) @ part)[..., 0]
-        finer = cells.shape[1] // 8
-        expected = expected + cells.reshape(2, 8, finer, 8, finer).mean((2, 4))
+        finer = cells.shape[1] // 4
+        expected = expected + cells.reshape(2, 4, finer, 4, finer).mean((2, 4))
     classifier = Classifier(tmp_path / "tiny.xml", precision="f32")
     found = classifier.evidence(crops)
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))

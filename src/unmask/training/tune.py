@@ -23,7 +23,8 @@ import keras
 import tensorflow as tf
 
 _SHARPNESS = 3.0  # ridge regression answers -1 and 1: times this, they are about logits
-_BEFORE, _BESIDE, _PLACE = 0.3, 0.5, 0.5  # weights of the three demands
+_BEFORE, _BESIDE, _PLACE = 0.3, 0.25, 0.5  # weights of the three demands
+_CONTRAST = 3.0  # by how much more, about, evidence is to be where a change is
 _LOCAL = (0.01, 0.7)  # a change of so large a share of the crop has a place
 _SAVE_SECONDS = 300
 
@@ -201,7 +202,7 @@ def _place_loss(evidence: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     local = tf.cast((share > _LOCAL[0]) & (share < _LOCAL[1]), tf.float32)
     inside = tf.math.divide_no_nan(tf.reduce_mean(evidence * changed, (1, 2)), share)
     outside = tf.math.divide_no_nan(tf.reduce_mean(evidence * (1 - changed), (1, 2)), 1 - share)
-    return _mean(tf.nn.softplus((outside - inside) / 2), local)
+    return _mean(tf.nn.softplus((outside - inside) / _CONTRAST), local)
 
 
 def _mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -45,6 +45,7 @@ _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
 _MOMENT_BLOCKS = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
 _LAST_BLOCK = {"pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1]}
 _WEIGHTS = {236: "pool", 117: "moments"}  # how many arrays each network has
+_CELL = 32  # pixels
 MOMENTS = "moments"  # the layer that the head 'moments' judges
 
 
@@ -100,15 +101,16 @@ def head_of(model: keras.Model) -> str:
 def with_evidence(model: keras.Model) -> keras.Model:
     """The network with outputs logit, (n, 1), and evidence, (n, h, w, 1), whose mean is the logit.
 
-    Evidence is the class activation map (Zhou et al., CVPR 2016, arXiv 1512.04150): what the last
-    layer, which is linear, makes of each cell before cells are averaged.
+    A cell is 32 pixels wide, whichever the head. Evidence is the class activation map (Zhou et al.,
+    CVPR 2016, arXiv 1512.04150): what the last layer, which is linear, makes of each cell before
+    cells are averaged.
     """
     kernel, bias = (weights.astype("float32") for weights in model.get_weights()[-2:])
     if head_of(model) == "pool":
         cells = [model.get_layer(_LAST_BLOCK["pool"]).output]
     else:
         cells = _moment_cells(model)
-    side = min(features.shape[1] for features in cells)
+    side = model.input_shape[1] // _CELL
     maps, start = [], 0
     for features in cells:
         stop = start + features.shape[-1]
@@ -116,7 +118,7 @@ def with_evidence(model: keras.Model) -> keras.Model:
         judged = judge(features)
         weights = kernel[start:stop].reshape(1, 1, -1, 1)
         judge.set_weights([weights] if start else [weights, bias])
-        # Blocks further down have twice as many cells a side, or as many.
+        # Blocks further down have more cells a side.
         maps.append(keras.layers.AveragePooling2D(features.shape[1] // side)(judged))
         start = stop
     evidence = keras.layers.Add()(maps) if len(maps) > 1 else maps[0]

@@ -49,6 +49,17 @@ def test_the_network_gives_the_head_applied_to_every_cell(tmp_path):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
 
 
+@pytest.mark.parametrize("head", ["pool", "moments"])
+def test_a_model_that_was_saved_by_a_fresh_process_is_exported_by_another(head, tmp_path):
+    """Both give their layers the same names, which must not meet in one network."""
+    import keras
+
+    keras.utils.clear_session()
+    xception.save(xception.build(96, head=head), tmp_path / "tiny.h5", 96)
+    keras.utils.clear_session()
+    export(tmp_path / "tiny.h5", tmp_path)
+
+
 def test_evidence_of_moments_is_the_head_applied_to_features_and_squares(tmp_path):
     import keras
 

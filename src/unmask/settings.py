@@ -519,8 +519,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "degrade",
         0.0,
-        "how hard at most crops are compressed, rescaled, blurred and recoloured on the fly, real "
-        "and fake alike (0: not at all; the bare option means 1)",
+        "how hard crops are compressed, rescaled, blurred and recoloured on the fly, real and fake "
+        "alike (0: not at all; the bare option means 1)",
         ("train",),
         type=float,
         low=0,

@@ -131,7 +131,7 @@ class Batches:
             pair = self._synthesised_pair(rng) if is_synthesised else self._filmed_pair(rng)
             shown = [pair.real, pair.fake]
             if self.degraded:
-                shown = degrade(shown, rng, pair.face_size, rng.uniform(0, self.degraded))
+                shown = degrade(shown, rng, pair.face_size, self.degraded)
             images += shown
             labels += [0, 1]
             groups += pair.groups

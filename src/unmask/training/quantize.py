@@ -68,8 +68,7 @@ def _write(model: Path, stem: Path, crops: np.ndarray) -> None:
     network = openvino.Core().read_model(model)
     operations = network.get_ordered_ops()
     kept = [op for op in operations if op.get_type_name() == "Add" and not _is_bias(op)]
-    # The head: it costs nothing, and its cells are the evidence.
-    kept.append([op for op in operations if op.get_type_name() == "Convolution"][-1])
+    kept += [op for op in operations if _is_head(op)]
     quantized = nncf.quantize(
         network,
         nncf.Dataset([crop[None] for crop in crops]),
@@ -86,6 +85,13 @@ def _write(model: Path, stem: Path, crops: np.ndarray) -> None:
     card.pop("measured", None)  # that was another network
     card |= {"sha256": hashlib.sha256(data).hexdigest(), "precision": "int8"}
     stem.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _is_head(op: openvino.Node) -> bool:
+    """Whether it is of the head, which costs nothing: squares, and what judges each cell."""
+    if op.get_type_name() == "Multiply":
+        return len({i.get_source_output().get_node().get_friendly_name() for i in op.inputs()}) == 1
+    return op.get_type_name() == "Convolution" and op.get_output_partial_shape(0)[1] == 1
 
 
 def _is_bias(add: openvino.Node) -> bool:

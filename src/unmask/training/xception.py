@@ -86,7 +86,8 @@ def _moment_cells(network: keras.Model) -> list[keras.KerasTensor]:
     cells = []
     for name in _MOMENT_BLOCKS:
         features = network.get_layer(name).output
-        cells += [features, keras.layers.Multiply()([features, features])]
+        squares = keras.layers.Multiply(name=f"{name}_squared")([features, features])
+        cells += [features, squares]
     return cells
 
 
@@ -112,17 +113,21 @@ def with_evidence(model: keras.Model) -> keras.Model:
         cells = _moment_cells(model)
     side = model.input_shape[1] // _CELL
     maps, start = [], 0
-    for features in cells:
+    # All layers are named: a loaded model may have the names that Keras would give.
+    for number, features in enumerate(cells):
         stop = start + features.shape[-1]
-        judge = keras.layers.Conv2D(1, 1, use_bias=not start)
+        judge = keras.layers.Conv2D(1, 1, use_bias=not start, name=f"judge{number}")
         judged = judge(features)
         weights = kernel[start:stop].reshape(1, 1, -1, 1)
         judge.set_weights([weights] if start else [weights, bias])
         # Blocks further down have more cells a side.
-        maps.append(keras.layers.AveragePooling2D(features.shape[1] // side)(judged))
+        coarser = keras.layers.AveragePooling2D(
+            features.shape[1] // side, name=f"judge{number}_coarser"
+        )
+        maps.append(coarser(judged))
         start = stop
-    evidence = keras.layers.Add()(maps) if len(maps) > 1 else maps[0]
-    logit = keras.layers.GlobalAveragePooling2D()(evidence)
+    evidence = keras.layers.Add(name="evidence")(maps) if len(maps) > 1 else maps[0]
+    logit = keras.layers.GlobalAveragePooling2D(name="logit")(evidence)
     return keras.Model(model.input, [logit, evidence])
 
 

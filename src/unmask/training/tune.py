@@ -62,7 +62,7 @@ class Tuner:
         self.variables += [self._kernel, self._bias]
 
     def evidence(self, crops: tf.Tensor) -> tf.Tensor:
-        """What each cell says, (n, h, w), whose mean is the logit; as xception.with_evidence."""
+        """As xception.with_evidence, in cells of 16 pixels: (n, h, w), whose mean is the logit."""
         blocks = self._blocks(crops)
         kernels = tf.split(self._kernel / self._spread, len(blocks))
         side = min(features.shape[1] for features in blocks)
@@ -110,10 +110,11 @@ class Tuner:
                 decay * mean + (1 - decay) * variable.numpy()
                 for mean, variable in zip(averaged, self.variables, strict=True)
             ]
-            if stopped() or time.monotonic() - saved_at > _SAVE_SECONDS:
+            is_over = stopped()
+            if is_over or time.monotonic() - saved_at > _SAVE_SECONDS:
                 _save(checkpoint, step, learned, averaged)
                 saved_at = time.monotonic()
-            if stopped():
+            if is_over:
                 raise KeyboardInterrupt
         for variable, mean in zip(self.variables, averaged, strict=True):
             variable.assign(mean)

@@ -177,7 +177,8 @@ def preprocess(folder: Path, runs: int) -> Iterator[Row]:
 def train(_: Path, runs: int) -> Iterator[Row]:
     """A frozen base: its features, and a plain Keras fit of the head on it, an epoch each."""
     from unmask.training import xception
-    from unmask.training.moments import features_of, solve
+    from unmask.training.moments import features_of
+    from unmask.training.ridge import solve
 
     people = np.stack([cv2.resize(image, (256, 256)) for image in inputs.people()])
     crops = np.tile(people, (4, 1, 1, 1)).astype(np.float32) / 255

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from unmask.data.index import Crop, read_index
 from unmask.training import xception
 from unmask.training.batches import read_crop
-from unmask.training.moments import solve
+from unmask.training.ridge import solve
 
 FRAMES = 8  # of a video
 SIZE = 256

@@ -30,18 +30,23 @@ def spot(x: float, y: float) -> np.ndarray:
     return np.float32(5 * np.exp(-((grid_x - x) ** 2 + (grid_y - y) ** 2) / (2 * 8**2)))
 
 
+def exported(head: str, folder: Path) -> tuple:
+    """A network with a random head as ``tiny.xml``: it, its kernel and bias, and crops."""
+    model, rng = xception.build(128, head=head), np.random.default_rng(0)
+    kernel, bias = rng.normal(0, 3, model.layers[-1].kernel.shape), 0.25
+    model.layers[-1].set_weights([kernel, np.array([bias])])
+    xception.save(model, folder / "tiny.h5", 128)
+    export(folder / "tiny.h5", folder)
+    crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    crops[:, :64] //= 8  # dark above, so that rows differ
+    return model, kernel, bias, crops
+
+
 def test_the_network_gives_the_head_applied_to_every_cell(tmp_path):
     """Not only the mean must be right: each cell, and the order of the cells."""
     import keras
 
-    model = xception.build(128)
-    rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(0, 3, (2048, 1)), np.array([0.25])
-    model.layers[-1].set_weights([kernel, bias])
-    xception.save(model, tmp_path / "tiny.h5", 128)
-    export(tmp_path / "tiny.h5", tmp_path)
-    crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
-    crops[:, :64] //= 8  # dark above, so that rows differ
+    model, kernel, bias, crops = exported("pool", tmp_path)
     features = keras.Model(model.input, model.get_layer("pool").input)
     expected = (features.predict(crops / 255.0, verbose=0) @ kernel)[..., 0] + bias
     found = Classifier(tmp_path / "tiny.xml", precision="f32").evidence(crops)
@@ -63,15 +68,8 @@ def test_a_model_that_was_saved_by_a_fresh_process_is_exported_by_another(head, 
 def test_evidence_of_moments_is_the_head_applied_to_features_and_squares(tmp_path):
     import keras
 
-    model = xception.build(128, head="moments")
-    rng = np.random.default_rng(0)
-    kernel, bias = rng.normal(0, 3, (4368, 1)), np.array([0.25])
-    model.layers[-1].set_weights([kernel, bias])
-    xception.save(model, tmp_path / "tiny.h5", 128)
-    export(tmp_path / "tiny.h5", tmp_path)
-    crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
-    crops[:, :64] //= 8  # dark above, so that rows differ
-    expected = bias[0]
+    model, kernel, bias, crops = exported("moments", tmp_path)
+    expected = bias
     blocks = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
     for name, part in zip(blocks, np.split(kernel, 3), strict=True):
         below = keras.Model(model.input, model.get_layer(name).output)

@@ -18,7 +18,7 @@ from unmask.training import xception
 from unmask.training.batches import Batches
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
-from unmask.training.moments import solve
+from unmask.training.ridge import solve
 from unmask.training.tune import Tuner, step_of
 from unmask.video import Video
 

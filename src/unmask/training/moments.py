@@ -20,7 +20,6 @@ from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-import scipy.linalg
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.index import Crop, without_stills
@@ -39,6 +38,7 @@ from unmask.training.fit import (
     write_card,
 )
 from unmask.training.interrupt import StopSignals
+from unmask.training.ridge import Solution, solve
 from unmask.training.tune import Tuner, step_of
 
 # isort: split
@@ -53,6 +53,7 @@ _FRAMES = 8  # crops of a video that count as they are
 _AS_THEY_ARE = 0.6  # their share of all weight, by measurement: docs/model.md
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
+_FREE_WHEN_TUNED = ("resume",)  # layers are tuned below the head that the ridge gave
 _JUDGED = 32  # crops judged at once
 _CHUNK = 20  # batches whose features are saved together
 
@@ -67,54 +68,6 @@ def features_of(model: Path) -> Network:
         path = Path(folder) / "below.onnx"
         write_onnx(below, path)
         return compile_model(path)
-
-
-class Solution(NamedTuple):
-    """What ``solve`` found: kernel (d,), bias, the features' standard deviations (d,).
-
-    ``held_out`` (n,) is what the solution without a row's fold makes of the row.
-    """
-
-    kernel: np.ndarray
-    bias: float
-    spread: np.ndarray
-    held_out: np.ndarray
-
-
-def solve(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, folds: np.ndarray, ridge: float
-) -> Solution:
-    """Weighted ridge regression of 1 (fake) and -1 (real), and the same with folds held out.
-
-    ``features`` (n, d), the others (n,); ``ridge`` is added to the variance of each feature, which
-    is 1 after standardising. Rows of fold -1 are never held out.
-    """
-    used = weights / weights.sum()
-    mean = used @ features
-    spread = np.sqrt(used @ np.square(features - mean)) + 1e-6
-    rows = np.hstack([(features - mean) / spread, np.ones((len(features), 1))]).astype(np.float64)
-    targets = np.where(labels, 1.0, -1.0)
-    weighted = rows * used[:, None]
-    gram, right = weighted.T @ rows, weighted.T @ targets
-    penalty = ridge * np.eye(len(gram))
-    penalty[-1, -1] = 1e-9  # the bias is free
-
-    def solution(fold: np.ndarray | None = None) -> np.ndarray:
-        left, to = gram + penalty, right
-        if fold is not None:
-            left, to = (
-                left - weighted[fold].T @ rows[fold],
-                right - weighted[fold].T @ targets[fold],
-            )
-        return scipy.linalg.solve(left, to, assume_a="pos", overwrite_a=True)
-
-    held_out = np.zeros(len(rows))
-    for number in np.unique(folds[folds >= 0]):
-        fold = folds == number
-        held_out[fold] = rows[fold] @ solution(fold)
-    whole = solution()
-    kernel = whole[:-1] / spread
-    return Solution(kernel, float(whole[-1] - kernel @ mean), spread, held_out)
 
 
 class Rows(NamedTuple):
@@ -147,7 +100,7 @@ class Moments:
             earlier = json.loads((output / CARD_NAME).read_text())
             check_same(
                 output, earlier["settings"], earlier["data_sha256"], settings,
-                card["data_sha256"], _FREE_TO_CHANGE,
+                card["data_sha256"], _FREE_WHEN_TUNED if settings.fine_tune else _FREE_TO_CHANGE,
             )  # fmt: skip
         self.chunks.mkdir(parents=True, exist_ok=True)
         write_card(card, output)
@@ -160,7 +113,8 @@ class Moments:
         # What is gone on with keeps the layers that its saved features came from.
         start = self.chunks / "start.h5"
         xception.initialise(network, str(start) if start.exists() else s.init)
-        xception.save(network, start, s.size)
+        if not start.exists():
+            xception.save(network, start, s.size)
         see = features_of(start)
         with StopSignals() as self.stop:
             shown = self._chunk("shown", lambda: self._see_shown(see))

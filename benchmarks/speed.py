@@ -25,7 +25,6 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "models" / "xception_best.h5"
-MOMENTS = ROOT / "models" / "moments_best.h5"
 UNMASK = [sys.executable, "-m", "unmask"]
 SETTINGS = {"model": ""}  # of 'detect'; --model changes it
 Row = tuple[str, str, str]
@@ -183,11 +182,12 @@ def train(_: Path, runs: int) -> Iterator[Row]:
     people = np.stack([cv2.resize(image, (256, 256)) for image in inputs.people()])
     crops = np.tile(people, (4, 1, 1, 1)).astype(np.float32) / 255
     labels = np.arange(len(crops)) % 2
-    plain = xception.load(MOMENTS)
+    plain = xception.build(head="moments")
+    xception.initialise(plain, str(TRAINED))
     for layer in plain.layers[:-1]:
         layer.trainable = False
     plain.compile("adam", "binary_crossentropy")
-    see = features_of(MOMENTS)
+    see = features_of(TRAINED)
     drawn = [crops[i : i + 24] for i in range(0, len(crops), 24)]
     features = np.concatenate([see(batch)[0] for batch in drawn])
     once, never = np.ones(len(crops)), np.full(len(crops), -1)

@@ -1,7 +1,8 @@
 """What a model makes of generators it was not shown: python models/held_out_table.py RUN MANIFEST.
 
 RUN is a folder of 'unmask train --head moments', whose held_out.csv has every training video's
-logit by a head that never saw the video's group; MANIFEST is what 'unmask preprocess' was given.
+logit by a head that never saw the video's group (a branch, of --local-steps, has: it is taught to
+add nothing there); MANIFEST is what 'unmask preprocess' was given.
 Prints the figures of all videos, and of each method's fakes against all real videos, with 95 %
 intervals over groups. Needs the extra 'train'.
 """

@@ -35,6 +35,9 @@ def exported(head: str, folder: Path) -> tuple:
     model, rng = xception.build(128, head=head), np.random.default_rng(0)
     kernel, bias = rng.normal(0, 3, model.layers[-1].kernel.shape), 0.25
     model.layers[-1].set_weights([kernel, np.array([bias])])
+    for layer in model.layers:  # so that more stands out than a network without training shows
+        if layer.name.startswith("local_judge"):
+            layer.set_weights([rng.normal(0, 3, w.shape) for w in layer.get_weights()])
     xception.save(model, folder / "tiny.h5", 128)
     export(folder / "tiny.h5", folder)
     crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
@@ -54,7 +57,7 @@ def test_the_network_gives_the_head_applied_to_every_cell(tmp_path):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
 
 
-@pytest.mark.parametrize("head", ["pool", "moments"])
+@pytest.mark.parametrize("head", ["pool", "moments", "local"])
 def test_a_model_that_was_saved_by_a_fresh_process_is_exported_by_another(head, tmp_path):
     """Both give their layers the same names, which must not meet in one network."""
     import keras
@@ -65,18 +68,28 @@ def test_a_model_that_was_saved_by_a_fresh_process_is_exported_by_another(head, 
     export(tmp_path / "tiny.h5", tmp_path)
 
 
-def test_evidence_of_moments_is_the_head_applied_to_features_and_squares(tmp_path):
+@pytest.mark.parametrize("head", ["moments", "local"])
+def test_evidence_of_moments_is_the_head_applied_to_what_it_averages(head, tmp_path):
     import keras
 
-    model, kernel, bias, crops = exported("moments", tmp_path)
+    def seen(name: str) -> np.ndarray:
+        below = keras.Model(model.input, model.get_layer(name).output)
+        return below.predict(crops / 255.0, verbose=0)
+
+    def coarser(cells: np.ndarray) -> np.ndarray:
+        finer = cells.shape[1] // 4
+        return cells.reshape(2, 4, finer, 4, finer).mean((2, 4))
+
+    model, kernel, bias, crops = exported(head, tmp_path)
     expected = bias
     blocks = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
-    for name, part in zip(blocks, np.split(kernel, 3), strict=True):
-        below = keras.Model(model.input, model.get_layer(name).output)
-        seen = below.predict(crops / 255.0, verbose=0)
-        cells = (np.concatenate([seen, seen**2], -1) @ part)[..., 0]
-        finer = cells.shape[1] // 4
-        expected = expected + cells.reshape(2, 4, finer, 4, finer).mean((2, 4))
+    for name, part in zip(blocks, np.split(kernel[:4368], 3), strict=True):
+        features = seen(name)
+        expected = expected + coarser((np.concatenate([features, features**2], -1) @ part)[..., 0])
+    if head == "local":
+        added = coarser(seen(xception.LOCAL)[..., 0])
+        assert added.max() > 2 * np.median(added) > 0
+        expected = expected + kernel[4368] * added
     classifier = Classifier(tmp_path / "tiny.xml", precision="f32")
     found = classifier.evidence(crops)
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))

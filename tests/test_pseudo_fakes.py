@@ -39,6 +39,7 @@ def test_forges_inside_its_mask(family, people):
         assert fake.shape == crop.shape
         assert fake.dtype == np.uint8
         assert 0.002 < mask.mean() < 0.9 or family == "resynthesis"
+        assert mask.dtype == np.float32
         assert mask.min() >= 0
         assert mask.max() <= 1
         changes.append(np.abs(fake.astype(int) - crop).mean(2)[mask > 0.3].mean())

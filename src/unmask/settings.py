@@ -379,10 +379,10 @@ SETTINGS: tuple[Setting, ...] = (
         high=1e6,
     ),
     Setting(
-        "fine_tune",
+        "local_steps",
         0,
-        "with --head moments: steps in which all layers then learn where synthesised fakes were "
-        "changed, which is what heat maps need (0: none)",
+        "with --head moments: steps in which a branch beside it then learns to see where a part of "
+        "a face was forged, from synthesised fakes (0: no branch)",
         ("train",),
         low=0,
     ),

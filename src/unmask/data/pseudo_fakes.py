@@ -306,7 +306,7 @@ def _match_colours(
 def _blend(
     inner: np.ndarray, outer: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> Forged:
-    mask = mask * rng.choice((0.4, 0.6, 0.8, 1.0, 1.0, 1.0))
+    mask = mask * float(rng.choice((0.4, 0.6, 0.8, 1.0, 1.0, 1.0)))
     return _mix(inner, outer, mask), mask
 
 

@@ -206,7 +206,7 @@ class Batches:
         packed = np.stack(images).astype(np.float32) / 255
         cells = np.zeros((len(images), MASK_CELLS, MASK_CELLS), np.float32)
         for number, mask in enumerate(changed):
-            cv2.resize(mask, cells.shape[1:], cells[number], interpolation=cv2.INTER_AREA)
+            cells[number] = cv2.resize(mask, cells.shape[1:], interpolation=cv2.INTER_AREA)
         return Batch(packed, np.array(labels, np.float32)[:, None], groups, cells)
 
 

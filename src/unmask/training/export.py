@@ -12,7 +12,7 @@ import openvino
 
 from unmask import __version__
 from unmask.errors import DatasetError, ModelError
-from unmask.runtime import compile_model
+from unmask.runtime import Network, compile_model
 from unmask.training import xception
 from unmask.training.calibrate import calibrate, calibrate_held_out
 
@@ -98,6 +98,14 @@ def write_onnx(model, path: Path) -> None:
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="crops")]
     function = tf.function(lambda crops: model(crops, training=False), input_signature=signature)
     tf2onnx.convert.from_function(function, signature, opset=17, output_path=str(path))
+
+
+def compiled(model) -> Network:
+    """A Keras model in the runtime that detection uses, which is several times as fast."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_onnx(model, path)
+        return compile_model(path)
 
 
 def _pictures(folder: Path | None, size: int) -> np.ndarray:

@@ -4,17 +4,16 @@ Minutes instead of hours, and where real fakes are few it carries further to gen
 never seen than training every layer does (measured: docs/model.md). Two kinds of rows stand in the
 system: crops of moving pictures as they are, every video weighing the same, and the pairs that
 training draws, degraded and synthesised (``Batches``). The solution is ridge regression of the
-label; Platt's scale on held-out videos then makes probabilities of it. With ``fine_tune`` all
-layers then learn to see local forgeries where they are, and to say otherwise what they said before
-(``tune``).
+label; Platt's scale on held-out videos then makes probabilities of it. With ``local_steps`` a
+branch is added that learns to see local forgeries where they are (``local``).
 """
 
 import csv
 import json
 import time
 from collections import defaultdict
+from copy import copy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -25,10 +24,11 @@ from sklearn.metrics import roc_auc_score
 from unmask.data.index import Crop, without_stills
 from unmask.errors import DatasetError, SettingError
 from unmask.outputs import in_one_step
-from unmask.runtime import Network, compile_model
-from unmask.training import xception
+from unmask.runtime import Network
+from unmask.training import local, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.calibrate import Calibration, fit_calibration
+from unmask.training.export import compiled
 from unmask.training.fit import (
     CARD_NAME,
     check_resumes,
@@ -38,12 +38,10 @@ from unmask.training.fit import (
     write_card,
 )
 from unmask.training.interrupt import StopSignals
-from unmask.training.ridge import Solution, solve
-from unmask.training.tune import Tuner, step_of
+from unmask.training.ridge import solve
 
 # isort: split
 import keras
-import tensorflow as tf
 
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group."""
@@ -53,21 +51,14 @@ _FRAMES = 8  # crops of a video that count as they are
 _AS_THEY_ARE = 0.6  # their share of all weight, by measurement: docs/model.md
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
-_FREE_WHEN_TUNED = ("resume",)  # layers are tuned below the head that the ridge gave
-_JUDGED = 32  # crops judged at once
+_FREE_WITH_LOCAL = ("resume",)  # the branch was taught beside the head that the ridge gave
 _CHUNK = 20  # batches whose features are saved together
 
 
 def features_of(model: Path) -> Network:
     """What the head of a saved network with this head looks at: crops -> (n, 4368)."""
-    from unmask.training.export import write_onnx
-
     network = xception.load(model)
-    below = keras.Model(network.input, network.get_layer(xception.MOMENTS).output)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "below.onnx"
-        write_onnx(below, path)
-        return compile_model(path)
+    return compiled(keras.Model(network.input, network.get_layer(xception.MOMENTS).output))
 
 
 class Rows(NamedTuple):
@@ -86,9 +77,9 @@ class Moments:
         self, split: Path, output: Path, settings: SimpleNamespace, train: list[Crop],
         batches: Batches,
     ):  # fmt: skip
-        if settings.fine_tune and not batches.pseudo_fakes:
+        if settings.local_steps and not batches.pseudo_fakes:
             raise SettingError(
-                "--fine-tune learns from synthesised fakes: give --pseudo-fakes as well"
+                "--local-steps learns from synthesised fakes: give --pseudo-fakes as well"
             )
         self.split, self.output, self.settings, self.batches = split, output, settings, batches
         self.shown = _some_of_each_video(without_stills([c for c in train if not c.augmented]))
@@ -100,7 +91,7 @@ class Moments:
             earlier = json.loads((output / CARD_NAME).read_text())
             check_same(
                 output, earlier["settings"], earlier["data_sha256"], settings,
-                card["data_sha256"], _FREE_WHEN_TUNED if settings.fine_tune else _FREE_TO_CHANGE,
+                card["data_sha256"], _FREE_WITH_LOCAL if settings.local_steps else _FREE_TO_CHANGE,
             )  # fmt: skip
         self.chunks.mkdir(parents=True, exist_ok=True)
         write_card(card, output)
@@ -121,13 +112,17 @@ class Moments:
             rows = self._rows(shown, self._draw(see))
             folds = self._folds(rows)
             found = solve(rows.features, rows.labels, rows.weights, folds, s.ridge)
+            network.layers[-1].set_weights([
+                found.kernel[:, None].astype(np.float32), np.float32([found.bias])
+            ])  # fmt: skip
             held_out, fitted = found.held_out, rows.features @ found.kernel + found.bias
-            if s.fine_tune:
-                fitted = self._tuned(found, network, shown["paths"])
-            else:
-                network.layers[-1].set_weights([
-                    found.kernel[:, None].astype(np.float32), np.float32([found.bias])
-                ])  # fmt: skip
+            if s.local_steps:
+                network = self._with_local(network)
+                added = self._added(network, shown)
+                held_out, fitted = (
+                    local.SHARPNESS * logits[: len(added)] + local.WEIGHT * added
+                    for logits in (held_out, fitted)
+                )
         labels, videos = shown["labels"], defaultdict(list)
         for key in zip(shown["videos"], shown["groups"], labels, held_out, strict=False):
             videos[key[:3]].append(key[3])
@@ -150,40 +145,46 @@ class Moments:
             "val_auc": roc_auc_score(
                 [key[2] for key in videos], [np.mean(scores) for scores in videos.values()]
             ),
-            "learning_rate": s.learning_rate if s.fine_tune else 0.0,
+            "learning_rate": s.learning_rate if s.local_steps else 0.0,
             "seconds": time.monotonic() - started,
         }  # fmt: skip
 
-    def _tuned(self, found: Solution, network: keras.Model, paths: np.ndarray) -> np.ndarray:
-        """Give the network all layers tuned and the head; returns the logits of what is shown."""
+    def _with_local(self, network: keras.Model) -> keras.Model:
+        """The network with a branch that has learned, and a last layer that gives logits."""
         from rich.progress import track
 
         s = self.settings
-        compute = tf.bfloat16 if policy(s) == "mixed_bfloat16" else tf.float32
-        before, tuner = (
-            Tuner(network, found.kernel, found.bias, found.spread, compute) for _ in range(2)
-        )
-        checkpoint = self.chunks / "tuned.npz"
-        done = step_of(checkpoint)
-        drawn = self.batches.epoch(s.epochs, s.fine_tune, skip=done)  # others than those before
-        tuner.tune(
-            track(drawn, "fine-tuning", total=s.fine_tune, completed=done), s.fine_tune, before,
+        # float16 would need its loss scaled: its gradients vanish.
+        fast = policy(s) if policy(s) == "mixed_bfloat16" else "float32"
+        whole, see = xception.add_local(network, s.size, fast), local.below(network)
+        checkpoint = self.chunks / "local.npz"
+        done = local.step_of(checkpoint)
+        batches = copy(self.batches)
+        batches.pseudo_fakes = max(batches.pseudo_fakes, local.SYNTHESISED)
+        drawn = batches.epoch(s.epochs, s.local_steps, skip=done)  # others than before
+        local.learn(
+            whole, see, track(drawn, "local", s.local_steps - done), s.local_steps,
             s.learning_rate, s.average, lambda: self.stop.asked, checkpoint,
         )  # fmt: skip
-        tuner.write_back()
-        return self._logits(tuner, paths)
+        kernel, bias = network.layers[-1].get_weights()
+        kernel = np.concatenate([local.SHARPNESS * kernel, [[local.WEIGHT]]])
+        whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
+        plain = xception.build(s.size, head="local")  # in float32, as it is saved
+        plain.set_weights(whole.get_weights())
+        return plain
 
-    def _logits(self, tuner: Tuner, paths: np.ndarray) -> np.ndarray:
-        """Of the crops at ``paths``, (n,)."""
-        judge = tf.function(
-            lambda crops: tf.reduce_mean(tuner.evidence(crops), (1, 2)), autograph=False
-        )
-        found = [np.zeros(0)]
-        for first in range(0, len(paths), _JUDGED):
+    def _added(self, whole: keras.Model, shown: dict[str, np.ndarray]) -> np.ndarray:
+        """The branch's mean on each crop shown, and where none of them is fake on those drawn."""
+        see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
+        found = []
+        for path in shown["paths"].tolist():
             self._check()
-            some = paths[first : first + _JUDGED].tolist()
-            images = [read_crop(self.split / path, self.settings.size) for path in some]
-            found.append(judge(np.stack(images).astype(np.float32) / 255).numpy())
+            image = read_crop(self.split / path, self.settings.size)
+            found.append(see(image[None].astype(np.float32) / 255)[0][:, 0])
+        if not shown["labels"].any():
+            for batch in self.batches.epoch(0, self._steps()):
+                self._check()
+                found.append(see(batch.crops)[0][:, 0])
         return np.concatenate(found)
 
     def _rows(self, shown: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> Rows:
@@ -215,13 +216,14 @@ class Moments:
         """Features of the drawn batches; those already in a chunk are not drawn again."""
         from rich.progress import track
 
-        s = self.settings
-        steps = (s.steps_per_epoch or len(self.batches)) * s.epochs
-        chunks = []
+        steps, chunks = self._steps(), []
         for first in track(range(0, steps, _CHUNK), "features"):
             last = min(steps, first + _CHUNK)
             chunks.append(self._chunk(f"{first:06}", lambda a=first, b=last: self._see(see, a, b)))
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+    def _steps(self) -> int:
+        return (self.settings.steps_per_epoch or len(self.batches)) * self.settings.epochs
 
     def _see(self, see: Network, first: int, last: int) -> dict[str, np.ndarray]:
         features, labels, groups = [], [], []

@@ -20,7 +20,7 @@ from unmask.training.batches import Batches
 
 _FOR_RANGES, _FOR_FIT, _FOR_CHECK = 4, 6, 6  # batches of _BATCH crops each
 _BATCH = 16
-_DEGRADED = 0.4  # how hard the crops are damaged, as in the last stage of the shipped model
+_DEGRADED = 0.4  # how hard the crops are damaged
 
 
 def quantize(model: Path, folder: Path, seed: int = 0) -> str:

@@ -1,10 +1,11 @@
-"""The detector's network: Xception with one of two heads, dropout, one sigmoid.
+"""The detector's network: Xception with one of three heads, dropout, one sigmoid.
 
 Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ authors used it
 (Rossler et al., ICCV 2019, arXiv 1901.08971). The head ``pool`` averages the last features. The
 head ``moments`` takes mean and mean square of features half way up, where textures are seen rather
 than objects, and leaves the layers above away: traces of generators carry over from there (Chai
-et al., ECCV 2020, arXiv 2008.10588).
+et al., ECCV 2020, arXiv 2008.10588). The head ``local`` adds one feature to these: how much stands
+out, in some place, of what a second copy of blocks 5 to 7 sees.
 """
 
 import logging
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from unmask.errors import ModelError, SettingError
 
@@ -43,10 +45,16 @@ with _native_silence():
 logging.getLogger("absl").setLevel(logging.ERROR)  # it finds fault with the .h5 that we promise
 _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
 _MOMENT_BLOCKS = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
-_LAST_BLOCK = {"pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1]}
-_WEIGHTS = {236: "pool", 117: "moments"}  # how many arrays each network has
+_LAST_BLOCK = {
+    "pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1], "local": _MOMENT_BLOCKS[-1]
+}  # fmt: skip
+_WEIGHTS = {236: "pool", 117: "moments", 152: "local"}  # how many arrays each network has
 _CELL = 32  # pixels
 MOMENTS = "moments"  # the layer that the head 'moments' judges
+LOCAL, LOCAL_MEAN = "local", "local_mean"  # what the branch sees in each cell, and their mean
+BRANCHES_AT = "block5_sepconv1_act"  # whose input the second copy shares with the first
+_BRANCH = [(block, number) for block in (5, 6, 7) for number in (1, 2, 3)]
+_STANDS_OUT, _UNNOTICED = 12.0, -2.0  # of 'local': what a difference is times, and what is nothing
 
 
 def build(
@@ -63,11 +71,13 @@ def build(
         crops = keras.Input((size, size, 3), name="crops", dtype="float32")
         pixels = keras.layers.Rescaling(2.0, offset=-1.0, name="to_minus_one_one")(crops)
         base = keras.applications.Xception(include_top=False, weights=None, input_tensor=pixels)
-        pooled = (
-            _moments(base)
-            if head == "moments"
-            else keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
-        )
+        if head == "pool":
+            pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+        else:
+            pooled = _moments(base)
+        if head == "local":
+            added = keras.layers.GlobalAveragePooling2D(name=LOCAL_MEAN)(_local(base))
+            pooled = keras.layers.Concatenate(name="moments_and_local")([pooled, added])
         kept = keras.layers.Dropout(dropout, name="dropout")(pooled)
         fake = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="fake")(kept)
     finally:
@@ -91,8 +101,63 @@ def _moment_cells(network: keras.Model) -> list[keras.KerasTensor]:
     return cells
 
 
+def _local(base: keras.Model) -> keras.KerasTensor:
+    """What stands out of its surroundings in each cell of 16 pixels, (n, h, w, 1), at least 0.
+
+    What is the same in all cells makes no difference, be it the picture's sharpness or its codec.
+    """
+    layers, judged = keras.layers, []
+    x = base.get_layer(BRANCHES_AT).input
+    for block, number in _BRANCH:
+        if number == 1:
+            before = x
+        x = layers.Activation("relu", name=f"local_block{block}_sepconv{number}_act")(x)
+        x = layers.SeparableConv2D(
+            x.shape[-1], 3, padding="same", name=f"local_block{block}_sepconv{number}"
+        )(x)
+        if number == 3:
+            if block > 5:
+                squares = layers.Multiply(name=f"local_block{block}_squared")([x, x])
+                for seen, power in ((x, 1), (squares, 2)):
+                    name = f"local_judge{block}_{power}"
+                    judged.append(layers.Conv2D(1, 1, dtype="float32", name=name)(seen))
+            x = layers.Add(name=f"local_block{block}_add")([x, before])
+    cells = layers.Add(name="local_cells", dtype="float32")(judged)
+    mean = layers.GlobalAveragePooling2D(
+        keepdims=True, name="local_mean_cell", dtype="float32"
+    )(cells)  # fmt: skip
+    difference = layers.Subtract(name="local_difference", dtype="float32")([cells, mean])
+    scaled = layers.Rescaling(
+        _STANDS_OUT, offset=_UNNOTICED, name="local_scaled", dtype="float32"
+    )(difference)  # fmt: skip
+    return layers.Activation("softplus", name=LOCAL, dtype="float32")(scaled)
+
+
+def add_local(model: keras.Model, size: int = 256, policy: str = "float32") -> keras.Model:
+    """A network with the head 'local' that judges as ``model``, with the head 'moments', does.
+
+    Its branch sees what the layers beside it see, and says nothing yet.
+    """
+    whole = build(size, policy=policy, head="local")
+    _take_layers(whole, model)
+    kernel, bias = model.layers[-1].get_weights()
+    whole.layers[-1].set_weights([np.concatenate([kernel, [[0.0]]]), bias])
+    for block, number in _BRANCH:
+        name = f"block{block}_sepconv{number}"
+        normal = model.get_layer(f"{name}_bn")
+        gamma, beta, mean, variance = normal.get_weights()
+        scale = gamma / np.sqrt(variance + normal.epsilon)  # what follows is folded in
+        depthwise, pointwise = model.get_layer(name).get_weights()
+        folded = [depthwise, pointwise * scale, beta - mean * scale]
+        whole.get_layer(f"local_{name}").set_weights(folded)
+    for layer in whole.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.filters == 1:
+            layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
+    return whole
+
+
 def head_of(model: keras.Model) -> str:
-    """Which head a network has: 'pool' or 'moments'. Raises ModelError if it is neither."""
+    """'pool', 'moments' or 'local': a network's head. Raises ModelError if it is none of these."""
     head = _WEIGHTS.get(len(model.get_weights()))
     if head is None or model.output_shape[-1] != 1:
         raise ModelError("this is not Unmask's Xception: train one with 'unmask train'")
@@ -111,6 +176,8 @@ def with_evidence(model: keras.Model) -> keras.Model:
         cells = [model.get_layer(_LAST_BLOCK["pool"]).output]
     else:
         cells = _moment_cells(model)
+    if head_of(model) == "local":
+        cells.append(model.get_layer(LOCAL).output)
     side = model.input_shape[1] // _CELL
     maps, start = [], 0
     # All layers are named: a loaded model may have the names that Keras would give.
@@ -184,8 +251,13 @@ def initialise(model: keras.Model, init: str) -> None:
     last = _LAST_BLOCK[head_of(model)]
     if last not in {layer.name for layer in source.layers}:
         raise ModelError(f"{init} ends below {last}: it can start only a model with its own head")
-    below, weights = _up_to(model, last), _up_to(source, last).get_weights()
-    below.set_weights(weights)
+    _take_layers(model, source)
+
+
+def _take_layers(model: keras.Model, source: keras.Model) -> None:
+    """The weights of all layers below the head of ``model``."""
+    last = _LAST_BLOCK[head_of(model)]
+    _up_to(model, last).set_weights(_up_to(source, last).get_weights())
 
 
 def _up_to(model: keras.Model, layer: str) -> keras.Model:

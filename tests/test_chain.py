@@ -55,10 +55,10 @@ def test_from_videos_to_a_verdict(dataset, tmp_path, samples, capsys):
     assert main(["preprocess", *source, "--workers", "2", *small]) == 0
     assert main(["monitor", crops, "--once"]) == 0
     assert main(["split", crops, split, "--ratios", "60/20/20", "--min-blur", "5"]) == 0
-    # From the shipped weights: a random start needs more steps than a test has.
-    start = f"--init {MODELS / 'xception_best.h5'} --trainable-layers all --learning-rate 2e-4"
-    quick = "--batch 8 --epochs 3 --steps-per-epoch 6 --dropout 0"
-    assert main(["train", split, run, *small, *start.split(), *quick.split()]) == 0
+    # As the shipped model was made, from its weights: a random start needs more than a test has.
+    recipe = f"--head moments --init {MODELS / 'xception_best.h5'} --degrade 0.2 --pseudo-fakes 0.5"
+    quick = "--batch 8 --epochs 1 --steps-per-epoch 6 --local-steps 3 --learning-rate 2e-4"
+    assert main(["train", split, run, *small, *recipe.split(), *quick.split()]) == 0
     model = f"{run}/xception_best.h5"
     assert main(["evaluate", model, "--split", split, "--output", results]) == 0
     assert main(["export", model, exported, "--crops", f"{split}/val"]) == 0
@@ -67,8 +67,8 @@ def test_from_videos_to_a_verdict(dataset, tmp_path, samples, capsys):
     assert main(["detect", *clips, "--model", xml, "--json", str(tmp_path / "out.jsonl")]) == 0
 
     with (Path(run) / "history.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[-1] < losses[0], losses
+        (row,) = csv.DictReader(file)
+    assert float(row["loss"]) < 0.6, row  # who says one half of everything has 0.69
     metrics = json.loads((Path(results) / "metrics.json").read_text())
     assert metrics
     for name in ("metrics_report.txt", "roc_curve.png", "confusion_matrix_counts.png",

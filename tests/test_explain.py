@@ -37,7 +37,7 @@ def exported(head: str, folder: Path) -> tuple:
     model.layers[-1].set_weights([kernel, np.array([bias])])
     for layer in model.layers:  # so that more stands out than a network without training shows
         if layer.name.startswith("local_judge"):
-            layer.set_weights([rng.normal(0, 3, w.shape) for w in layer.get_weights()])
+            layer.set_weights([rng.normal(0, 5000, w.shape) for w in layer.get_weights()])
     xception.save(model, folder / "tiny.h5", 128)
     export(folder / "tiny.h5", folder)
     crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)

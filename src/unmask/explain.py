@@ -15,10 +15,10 @@ import numpy as np
 
 from unmask import mesh
 
-FULL = 8.0
+FULL = 24.0
 """Evidence, in logits of fake, that gets the brightest colour; the same in every picture."""
 
-FAINT = 1.0
+FAINT = 3.0
 """Where nothing in a map reaches this many logits, no part of the face is held responsible."""
 
 BACKGROUND = "background"

@@ -25,10 +25,7 @@ import keras
 import tensorflow as tf
 
 SHARPNESS = 3.0
-"""Ridge regression answers -1 and 1: times this, they are about logits."""
-
-WEIGHT = 1.0
-"""What the last layer multiplies the branch's mean by, in these logits."""
+"""Ridge regression answers -1 and 1: times this, they are about logits, as the branch's are."""
 
 SYNTHESISED = 0.6
 """The share of fakes, at least, that is to be synthesised where the branch learns."""
@@ -115,10 +112,10 @@ def _coarser(cells: tf.Tensor, side: int) -> tf.Tensor:
 def _loss(before: tf.Tensor, added: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     """The three demands on evidence (n, h, w), for a batch in which real and fake take turns."""
     synthesised = tf.cast(tf.reduce_max(changed, (1, 2)) > 0, tf.float32)
-    evidence = SHARPNESS * before + WEIGHT * added
+    evidence = SHARPNESS * before + added
     logits = tf.reduce_mean(evidence, (1, 2))
     gaps = logits[1::2] - logits[0::2]
-    said = WEIGHT * tf.reduce_mean(added, (1, 2))
+    said = tf.reduce_mean(added, (1, 2))
     return (
         _NOTHING * _mean(said**2, 1 - synthesised)
         + _BESIDE * _mean(tf.nn.softplus(-gaps), synthesised[1::2])

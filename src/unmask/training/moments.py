@@ -120,8 +120,7 @@ class Moments:
                 network = self._with_local(network)
                 added = self._added(network, shown)
                 held_out, fitted = (
-                    local.SHARPNESS * logits[: len(added)] + local.WEIGHT * added
-                    for logits in (held_out, fitted)
+                    local.SHARPNESS * logits[: len(added)] + added for logits in (held_out, fitted)
                 )
         labels, videos = shown["labels"], defaultdict(list)
         for key in zip(shown["videos"], shown["groups"], labels, held_out, strict=False):
@@ -155,32 +154,26 @@ class Moments:
 
         s = self.settings
         # float16 would need its loss scaled: its gradients vanish.
-        fast = policy(s) if policy(s) == "mixed_bfloat16" else "float32"
-        whole, see = xception.add_local(network, s.size, fast), local.below(network)
+        how = policy(s)
+        whole = xception.add_local(network, s.size, "float32" if how == "mixed_float16" else how)
         checkpoint = self.chunks / "local.npz"
         done = local.step_of(checkpoint)
         batches = copy(self.batches)
         batches.pseudo_fakes = max(batches.pseudo_fakes, local.SYNTHESISED)
         drawn = batches.epoch(s.epochs, s.local_steps, skip=done)  # others than before
         local.learn(
-            whole, see, track(drawn, "local", s.local_steps - done), s.local_steps,
-            s.learning_rate, s.average, lambda: self.stop.asked, checkpoint,
+            whole, local.below(network), track(drawn, "local", s.local_steps - done),
+            s.local_steps, s.learning_rate, s.average, lambda: self.stop.asked, checkpoint,
         )  # fmt: skip
         kernel, bias = network.layers[-1].get_weights()
-        kernel = np.concatenate([local.SHARPNESS * kernel, [[local.WEIGHT]]])
+        kernel = np.concatenate([local.SHARPNESS * kernel, [[1.0]]])
         whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
-        plain = xception.build(s.size, head="local")  # in float32, as it is saved
-        plain.set_weights(whole.get_weights())
-        return plain
+        return xception.in_float32(whole, s.size)
 
     def _added(self, whole: keras.Model, shown: dict[str, np.ndarray]) -> np.ndarray:
         """The branch's mean on each crop shown, and where none of them is fake on those drawn."""
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
-        found = []
-        for path in shown["paths"].tolist():
-            self._check()
-            image = read_crop(self.split / path, self.settings.size)
-            found.append(see(image[None].astype(np.float32) / 255)[0][:, 0])
+        found = [self._row(see, path) for path in shown["paths"].tolist()]
         if not shown["labels"].any():
             for batch in self.batches.epoch(0, self._steps()):
                 self._check()
@@ -200,17 +193,21 @@ class Moments:
     def _see_shown(self, see: Network) -> dict[str, np.ndarray]:
         features, kept = [], []
         for crop in self.shown:
-            image = read_crop(self.split / crop.path, self.settings.size)
-            if image is None:
-                continue
-            self._check()
-            features.append(see(image[None].astype(np.float32) / 255)[0][0])
-            kept.append(crop)
+            row = self._row(see, crop.path)
+            if row is not None:
+                features.append(row)
+                kept.append(crop)
         return {
             "features": np.stack(features), "labels": np.array([c.is_fake for c in kept]),
             "groups": np.array([c.group for c in kept]),
             "videos": np.array([c.video for c in kept]), "paths": np.array([c.path for c in kept]),
         }  # fmt: skip
+
+    def _row(self, see: Network, path: str) -> np.ndarray | None:
+        """What ``see`` makes of a crop of the split, (d,); None when it cannot be read."""
+        self._check()
+        image = read_crop(self.split / path, self.settings.size)
+        return None if image is None else see(image[None].astype(np.float32) / 255)[0][0]
 
     def _draw(self, see: Network) -> dict[str, np.ndarray]:
         """Features of the drawn batches; those already in a chunk are not drawn again."""

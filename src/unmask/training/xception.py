@@ -8,6 +8,7 @@ et al., ECCV 2020, arXiv 2008.10588). The head ``local`` adds one feature to the
 out, in some place, of what a second copy of blocks 5 to 7 sees.
 """
 
+import itertools
 import logging
 import os
 import sys
@@ -53,7 +54,7 @@ _CELL = 32  # pixels
 MOMENTS = "moments"  # the layer that the head 'moments' judges
 LOCAL, LOCAL_MEAN = "local", "local_mean"  # what the branch sees in each cell, and their mean
 BRANCHES_AT = "block5_sepconv1_act"  # whose input the second copy shares with the first
-_BRANCH = [(block, number) for block in (5, 6, 7) for number in (1, 2, 3)]
+_BRANCH = {block: [f"block{block}_sepconv{n}" for n in (1, 2, 3)] for block in (5, 6, 7)}
 _STANDS_OUT, _UNNOTICED = 12.0, -2.0  # of 'local': what a difference is times, and what is nothing
 
 
@@ -108,20 +109,20 @@ def _local(base: keras.Model) -> keras.KerasTensor:
     """
     layers, judged = keras.layers, []
     x = base.get_layer(BRANCHES_AT).input
-    for block, number in _BRANCH:
-        if number == 1:
-            before = x
-        x = layers.Activation("relu", name=f"local_block{block}_sepconv{number}_act")(x)
-        x = layers.SeparableConv2D(
-            x.shape[-1], 3, padding="same", name=f"local_block{block}_sepconv{number}"
-        )(x)
-        if number == 3:
-            if block > 5:
-                squares = layers.Multiply(name=f"local_block{block}_squared")([x, x])
-                for seen, power in ((x, 1), (squares, 2)):
-                    name = f"local_judge{block}_{power}"
-                    judged.append(layers.Conv2D(1, 1, dtype="float32", name=name)(seen))
-            x = layers.Add(name=f"local_block{block}_add")([x, before])
+    for block, names in _BRANCH.items():
+        before = x
+        for name in names:
+            x = layers.Activation("relu", name=f"local_{name}_act")(x)
+            x = layers.SeparableConv2D(x.shape[-1], 3, padding="same", name=f"local_{name}")(x)
+        if block > 5:
+            squares = layers.Multiply(name=f"local_block{block}_squared")([x, x])
+            for seen, power in ((x, 1), (squares, 2)):
+                judge = layers.Conv2D(
+                    1, 1, kernel_initializer="zeros", dtype="float32",
+                    name=f"local_judge{block}_{power}",
+                )  # fmt: skip
+                judged.append(judge(seen))
+        x = layers.Add(name=f"local_block{block}_add")([x, before])
     cells = layers.Add(name="local_cells", dtype="float32")(judged)
     mean = layers.GlobalAveragePooling2D(
         keepdims=True, name="local_mean_cell", dtype="float32"
@@ -142,17 +143,13 @@ def add_local(model: keras.Model, size: int = 256, policy: str = "float32") -> k
     _take_layers(whole, model)
     kernel, bias = model.layers[-1].get_weights()
     whole.layers[-1].set_weights([np.concatenate([kernel, [[0.0]]]), bias])
-    for block, number in _BRANCH:
-        name = f"block{block}_sepconv{number}"
+    for name in itertools.chain(*_BRANCH.values()):
         normal = model.get_layer(f"{name}_bn")
         gamma, beta, mean, variance = normal.get_weights()
         scale = gamma / np.sqrt(variance + normal.epsilon)  # what follows is folded in
         depthwise, pointwise = model.get_layer(name).get_weights()
         folded = [depthwise, pointwise * scale, beta - mean * scale]
         whole.get_layer(f"local_{name}").set_weights(folded)
-    for layer in whole.layers:
-        if isinstance(layer, keras.layers.Conv2D) and layer.filters == 1:
-            layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
     return whole
 
 
@@ -207,6 +204,13 @@ def for_training(model: keras.Model) -> keras.Model:
     fused = keras.models.clone_model(model, clone_function=_fused)
     fused.set_weights(model.get_weights())
     return fused
+
+
+def in_float32(model: keras.Model, size: int = 256) -> keras.Model:
+    """The same network, which computes in float32 whatever policy it was trained with."""
+    plain = build(size, head=head_of(model))
+    plain.set_weights(model.get_weights())
+    return plain
 
 
 def _fused(layer: keras.Layer) -> keras.Layer:
@@ -299,8 +303,7 @@ def set_trainable(model: keras.Model, layers: str) -> None:
 
 def save(model: keras.Model, path: Path, size: int = 256) -> None:
     """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
-    plain = build(size, head=head_of(model))
-    plain.set_weights(model.get_weights())
+    plain = in_float32(model, size)
     written = path.with_name(path.stem + ".written.h5")
     packed = path.with_name(path.stem + ".packed.h5")
     plain.save(written)

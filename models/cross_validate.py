@@ -1,13 +1,15 @@
 """Does what a network sees carry over to generators it was not shown? Leave-one-source-out.
 
-    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments]
+    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments] [--pairs 200 ...]
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
-videos by their mean. With ``--head`` another head is put on the model's layers. Prints video AUCs:
-of all fakes against all reals, and of those sources that have fakes alone, where clips of one kind
-stand on both sides; and how many swaps lie above the original of their group. The network's own
-output is printed beside: it is a fair figure only for sources that the network was not trained on.
+videos by their mean: as they are, compressed, and at half the size. With ``--head`` another head is
+put on the model's layers. With ``--pairs`` the classifier is fitted on so many drawn batches as
+well, by default as the shipped model's head was. Prints video AUCs: of all fakes against all reals,
+and of those sources that have fakes alone, where clips of one kind stand on both sides; and how
+many swaps lie above the original of their group. The network's own output is printed beside: it is
+a fair figure only for sources that the network was not trained on.
 Needs the extra 'train'.
 """
 
@@ -15,18 +17,23 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from unmask.data.degrade import encode
 from unmask.data.index import Crop, read_index
 from unmask.training import xception
-from unmask.training.batches import read_crop
+from unmask.training.batches import Batches, read_crop
+from unmask.training.export import compiled
+from unmask.training.moments import AS_THEY_ARE
 from unmask.training.ridge import solve
 
 FRAMES = 8  # of a video
 SIZE = 256
 RIDGE = 0.3
-REAL_BLOCKS = 8  # sources without fakes are taken together in so many parts
+REAL_PARTS = 8  # sources without fakes are taken together in so many parts
+CONDITIONS = {"as they are": (1.0, 0), "CRF 35": (1.0, 35), "half the size": (0.5, 23)}
 
 
 def main() -> None:
@@ -35,14 +42,45 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("preprocessed", type=Path)
     parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
-    args = parser.parse_args()
-    crops = moving(read_index(args.preprocessed))
-    features, own = pooled_features(args.model, args.head, args.preprocessed, crops)
-    print(
-        "| judged by | all | sources with fakes | swaps above their original |\n|---|---|---|---|"
+    parser.add_argument("--pairs", type=int, default=0, help="batches of pairs to fit on")
+    parser.add_argument("--degrade", type=float, default=0.6, help="as in 'unmask train'")
+    parser.add_argument(
+        "--as-they-are",
+        type=float,
+        default=AS_THEY_ARE,
+        help="with --pairs: the share of all weight that crops as they are have",
     )
-    for name, logits in (("its own output", own), ("a linear probe", probe(features, crops))):
-        print(f"| {name} | {' | '.join(figures(logits, crops))} |")
+    parser.add_argument("--pseudo-fakes", type=float, default=0.35, help="as in 'unmask train'")
+    args = parser.parse_args()
+    index = read_index(args.preprocessed)
+    crops = moving(index)
+    see = watched(args.model, args.head)
+    found = {name: seen(see, args.preprocessed, crops, *how) for name, how in CONDITIONS.items()}
+    features = {name: each for name, (each, _) in found.items()}
+    if args.pairs:
+        batches = Batches(
+            args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
+            pseudo_fakes=args.pseudo_fakes,
+        )  # fmt: skip
+        drawn = [
+            (see(batch.crops)[0].copy(), batch.labels[:, 0], batch.groups)
+            for batch in batches.epoch(0, args.pairs)
+        ]
+        together = [np.concatenate(each) for each in zip(*drawn, strict=True)]
+        judged = probe(features, crops, together, args.as_they_are)
+    else:
+        judged = probe(features, crops)
+    print(
+        "| judged by | all | sources with fakes | swaps above their original | "
+        + " | ".join(list(CONDITIONS)[1:])
+        + " |\n|"
+        + "---|" * (3 + len(CONDITIONS))
+    )
+    own = {name: each for name, (_, each) in found.items()}
+    for name, logits in (("its own output", own), ("a linear probe", judged)):
+        whole, *damaged = logits.values()
+        cells = [*figures(whole, crops), *(figures(each, crops)[0] for each in damaged)]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def moving(crops: list[Crop]) -> list[Crop]:
@@ -59,51 +97,101 @@ def moving(crops: list[Crop]) -> list[Crop]:
     return chosen
 
 
-def pooled_features(
-    model: Path, head: str | None, folder: Path, crops: list[Crop]
-) -> tuple[np.ndarray, np.ndarray]:
-    """What goes into the network's last layer, (n, d), and the logits that come out, (n,)."""
+def watched(model: Path, head: str | None):
+    """The network: crops -> what goes into its last layer, (n, d), and what comes out, (n, 1)."""
     import keras
 
     network = xception.load(model)
     if head and head != xception.head_of(network):
         network = xception.build(SIZE, head=head)
         xception.initialise(network, str(model))
-    both = keras.Model(network.input, [network.layers[-2].input, network.output])
-    features, fake = [], []
-    for start in range(0, len(crops), 32):
-        images = [read_crop(folder / crop.path, SIZE) for crop in crops[start : start + 32]]
-        found = both.predict_on_batch(np.stack(images).astype(np.float32) / 255)
-        features.append(found[0])
-        fake.append(found[1][:, 0])
+    return compiled(keras.Model(network.input, [network.layers[-2].input, network.output]))
+
+
+def seen(
+    see, folder: Path, crops: list[Crop], scale: float, crf: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the network sees of the crops, (n, d), and its logits, (n,)."""
+    features, fake, rng = [], [], np.random.default_rng(0)
+    for start in range(0, len(crops), 16):
+        images = [
+            damaged(read_crop(folder / crop.path, SIZE), crop.face_size, scale, crf, rng)
+            for crop in crops[start : start + 16]
+        ]
+        found = see(np.stack(images).astype(np.float32) / 255)
+        features.append(found[0].copy())
+        fake.append(found[1][:, 0].copy())
     probability = np.clip(np.concatenate(fake), 1e-7, 1 - 1e-7)
     return np.concatenate(features), np.log(probability / (1 - probability))
 
 
-def probe(features: np.ndarray, crops: list[Crop]) -> np.ndarray:
-    """Logits of linear classifiers, each of crops of a source that it was not fitted on."""
-    with_fakes = {crop.dataset for crop in crops if crop.is_fake}
+def damaged(
+    crop: np.ndarray, face_size: float, scale: float, crf: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The crop with as many pixels as its clip had, scaled, then encoded at ``crf`` (0: as is)."""
+    if not crf:
+        return crop
+    side = int(np.clip(1.3 * face_size * scale, 24, SIZE))
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    small = encode(small, "libx264", crf, rng.uniform(-2.5, 2.5, 2), int(rng.integers(4)))
+    return cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def probe(
+    shown: dict[str, np.ndarray],
+    crops: list[Crop],
+    drawn: list[np.ndarray] | None = None,
+    as_they_are: float = 1.0,
+) -> dict[str, np.ndarray]:
+    """Logits of linear classifiers, each of crops of a source that it was not fitted on.
+
+    They are fitted on the first of ``shown``, with the weight ``as_they_are``, and on the features,
+    labels and groups that were ``drawn``, if any were.
+    """
+    folds = parts(crops)
+    features, targets = list(shown.values()), [[crop.is_fake for crop in crops]] * len(shown)
+    weights, all_folds = [np.zeros(len(crops)) for _ in shown], [folds] * len(shown)
+    weights[0] = as_they_are * equal(crops)
+    if drawn:
+        seen_too, labels, groups = drawn
+        fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
+        features.append(seen_too)
+        targets.append(labels > 0)
+        weights.append(np.full(len(labels), (1 - as_they_are) / len(labels)))
+        all_folds.append([fold_of.get(group, -1) for group in groups])  # stills are never judged
+    found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
+    logits = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
+    return dict(zip(shown, logits, strict=True))
+
+
+def parts(crops: list[Crop]) -> np.ndarray:
+    """Which part is held out with each crop: its source's, or one of those of real people alone.
+
+    Sources that share a group are one part, or what was seen of one would help to judge the other.
+    """
+    part = {crop.dataset: crop.dataset for crop in crops}
+    first: dict[str, str] = {}
+    for crop in crops:
+        with_it = first.setdefault(crop.group, crop.dataset)
+        old, new = part[crop.dataset], part[with_it]
+        part = {source: new if each == old else each for source, each in part.items()}
+    with_fakes = {part[crop.dataset] for crop in crops if crop.is_fake}
     groups = sorted({crop.group for crop in crops})
-    blocks = np.array([
-        crop.dataset if crop.dataset in with_fakes
-        else f"real {groups.index(crop.group) % REAL_BLOCKS}"
+    names = [
+        part[crop.dataset] if part[crop.dataset] in with_fakes
+        else f"real {groups.index(crop.group) % REAL_PARTS}"
         for crop in crops
-    ])  # fmt: skip
-    labels = np.array([crop.is_fake for crop in crops])
-    weights = equal(crops, np.ones(len(crops), bool))
-    folds = np.unique(blocks, return_inverse=True)[1]
-    return solve(features, labels, weights, folds, RIDGE).held_out
+    ]  # fmt: skip
+    return np.unique(names, return_inverse=True)[1]
 
 
-def equal(crops: list[Crop], chosen: np.ndarray) -> np.ndarray:
-    """Weights by which every video counts the same, and fakes as much as reals."""
-    some = [crop for crop, is_chosen in zip(crops, chosen, strict=True) if is_chosen]
+def equal(crops: list[Crop]) -> np.ndarray:
+    """Weights of sum 1 by which every video counts the same, and fakes as much as reals."""
     sizes, videos = defaultdict(int), defaultdict(set)
-    for crop in some:
+    for crop in crops:
         sizes[crop.video] += 1
         videos[crop.is_fake].add(crop.video)
-    weights = np.array([1 / sizes[c.video] / len(videos[c.is_fake]) for c in some])
-    return weights * len(some) / weights.sum()
+    return np.array([1 / sizes[c.video] / len(videos[c.is_fake]) / 2 for c in crops])
 
 
 def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:

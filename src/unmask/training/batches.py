@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,11 +55,11 @@ _TRIES = 20  # other crops taken when one is unreadable or shows no face
 class Batches:
     """Draws training batches, the same ones again for the same seed and step.
 
-    Plain batches (no ``pseudo_fakes``, no ``degrade``) go through all crops once an epoch. Paired
-    batches are half real, half fake: each fake stands beside a real crop that is moved alike and
-    goes through the same damage - its own source, if it was synthesised, else the one of its group
-    nearest in frame number or one of another real video. ``pseudo_fakes`` is the share of fakes
-    that is synthesised, ``families`` how often each family is among these.
+    Plain batches go through all crops once an epoch. ``paired`` ones, as all are with
+    ``pseudo_fakes`` or ``degraded``, are half real, half fake: each fake stands beside a real crop
+    that is moved alike and goes through the same damage - its own source, if it was synthesised,
+    else the one of its group nearest in frame number or one of another real video. ``pseudo_fakes``
+    is the share of fakes that is synthesised, ``families`` how often each family is among these.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Batches:
         pseudo_fakes: float = 0.0,
         families: Mapping[str, float] = FAMILY_SHARES,
         degraded: float = 0.0,
+        paired: bool = False,
         train_crop: int = 0,
         altered: Alteration = Alteration(),
     ):
@@ -79,7 +81,7 @@ class Batches:
         self.crops = crops
         self.pseudo_fakes, self.degraded, self.train_crop = pseudo_fakes, degraded, train_crop
         self.families, self.altered = families, altered
-        self.paired = bool(pseudo_fakes or degraded)
+        self.paired = paired or bool(pseudo_fakes or degraded)
         self.real = [c for c in crops if not c.is_fake]
         self.fake = [c for c in crops if c.is_fake]
         if not self.real or not (self.fake or pseudo_fakes):
@@ -95,8 +97,11 @@ class Batches:
         self._real_of_group = defaultdict(list)
         for crop in self.real:
             self._real_of_group[crop.group].append(crop)
-        self._mesh = FaceMesh(threads=1) if self.pseudo_fakes else None
         self._points: dict[str, np.ndarray | None] = {}
+
+    @cached_property
+    def _mesh(self) -> FaceMesh:
+        return FaceMesh(threads=1)
 
     def __len__(self) -> int:
         return max(1, len(self.crops) // self.batch)

@@ -372,7 +372,8 @@ def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
     return Batches(
         split, train, size=s.size, batch=s.batch, seed=s.seed,
         pseudo_fakes=s.pseudo_fakes, families=parse_shares(s.families), degraded=s.degrade,
-        train_crop=0 if s.head == "moments" else s.train_crop, altered=Alteration.of(s),
+        paired=s.head == "moments", train_crop=0 if s.head == "moments" else s.train_crop,
+        altered=Alteration.of(s),
     )  # fmt: skip
 
 

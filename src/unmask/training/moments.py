@@ -3,9 +3,9 @@
 Minutes instead of hours, and where real fakes are few it carries further to generators that were
 never seen than training every layer does (measured: docs/model.md). Two kinds of rows stand in the
 system: crops of moving pictures as they are, every video weighing the same, and the pairs that
-training draws, degraded and synthesised (``Batches``). The solution is ridge regression of the
-label; Platt's scale on held-out videos then makes probabilities of it. With ``local_steps`` a
-branch is added that learns to see local forgeries where they are (``local``).
+training draws, damaged alike (``Batches``). The solution is ridge regression of the label; Platt's
+scale on held-out videos then makes probabilities of it. With ``local_steps`` a branch is added that
+learns to see local forgeries where they are (``local``).
 """
 
 import csv
@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.index import Crop, without_stills
-from unmask.errors import DatasetError, SettingError
+from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
 from unmask.training import local, xception
@@ -46,9 +46,11 @@ import keras
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group."""
 
+AS_THEY_ARE = 0.6
+"""The share of all weight that crops as they are have, by measurement: docs/model.md."""
+
 FOLDS = 20  # parts of the groups that are held out in turn
 _FRAMES = 8  # crops of a video that count as they are
-_AS_THEY_ARE = 0.6  # their share of all weight, by measurement: docs/model.md
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
 _FREE_WITH_LOCAL = ("resume",)  # the branch was taught beside the head that the ridge gave
@@ -77,10 +79,6 @@ class Moments:
         self, split: Path, output: Path, settings: SimpleNamespace, train: list[Crop],
         batches: Batches,
     ):  # fmt: skip
-        if settings.local_steps and not batches.pseudo_fakes:
-            raise SettingError(
-                "--local-steps learns from synthesised fakes: give --pseudo-fakes as well"
-            )
         self.split, self.output, self.settings, self.batches = split, output, settings, batches
         self.shown = _some_of_each_video(without_stills([c for c in train if not c.augmented]))
         self.chunks = output / "features"
@@ -115,20 +113,25 @@ class Moments:
             network.layers[-1].set_weights([
                 found.kernel[:, None].astype(np.float32), np.float32([found.bias])
             ])  # fmt: skip
-            held_out, fitted = found.held_out, rows.features @ found.kernel + found.bias
+            # Without real fakes, those that were synthesised stand for them.
+            count, has_fakes = len(shown["labels"]), shown["labels"].any()
+            judged = slice(count) if has_fakes else slice(count, None)
+            held_out = found.held_out[judged]
+            fitted = rows.features[judged] @ found.kernel + found.bias
             if s.local_steps:
                 network = self._with_local(network)
-                added = self._added(network, shown)
+                added = self._added(network, shown if has_fakes else None)
                 held_out, fitted = (
-                    local.SHARPNESS * logits[: len(added)] + added for logits in (held_out, fitted)
+                    local.SHARPNESS * logits + added for logits in (held_out, fitted)
                 )
-        labels, videos = shown["labels"], defaultdict(list)
-        for key in zip(shown["videos"], shown["groups"], labels, held_out, strict=False):
-            videos[key[:3]].append(key[3])
-        if not labels.any():  # no real fakes: those that were synthesised stand for them
-            for group, is_fake, score in zip(rows.groups, rows.labels, held_out, strict=True):
-                if is_fake:
-                    videos[f"synthesised from {group}", group, is_fake].append(score)
+        labels, groups = rows.labels[judged], rows.groups[judged]
+        names = shown["videos"] if has_fakes else [
+            f"synthesised from {group}" if is_fake else group
+            for group, is_fake in zip(groups, labels, strict=True)
+        ]  # fmt: skip
+        videos = defaultdict(list)
+        for *video, score in zip(names, groups, labels, held_out, strict=True):
+            videos[tuple(video)].append(score)
         calibration = self._calibrated(videos)
         scale, offset = calibration.scale, calibration.offset
         kernel, bias = network.layers[-1].get_weights()
@@ -136,8 +139,7 @@ class Moments:
         xception.save(network, self.weights_path, s.size)
         self._write_held_out(videos, calibration)
         training, validation = (
-            _figures(logits[: len(labels)] * scale + offset, labels)
-            for logits in (fitted, held_out)
+            _figures(logits * scale + offset, labels) for logits in (fitted, held_out)
         )
         return {
             "epoch": 1, **training, **{f"val_{k}": v for k, v in validation.items()},
@@ -170,14 +172,15 @@ class Moments:
         whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
         return xception.in_float32(whole, s.size)
 
-    def _added(self, whole: keras.Model, shown: dict[str, np.ndarray]) -> np.ndarray:
-        """The branch's mean on each crop shown, and where none of them is fake on those drawn."""
+    def _added(self, whole: keras.Model, shown: dict[str, np.ndarray] | None) -> np.ndarray:
+        """The branch's mean on each crop shown, or on each one drawn, (n,)."""
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
-        found = [self._row(see, path) for path in shown["paths"].tolist()]
-        if not shown["labels"].any():
-            for batch in self.batches.epoch(0, self._steps()):
-                self._check()
-                found.append(see(batch.crops)[0][:, 0])
+        if shown:
+            return np.concatenate([self._row(see, path) for path in shown["paths"].tolist()])
+        found = []
+        for batch in self.batches.epoch(0, self._steps()):
+            self._check()
+            found.append(see(batch.crops)[0][:, 0])
         return np.concatenate(found)
 
     def _rows(self, shown: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> Rows:
@@ -185,8 +188,8 @@ class Moments:
             np.concatenate([shown[key], drawn[key]]) for key in ("features", "labels", "groups")
         ]
         weights = np.concatenate([
-            _AS_THEY_ARE * _equal(shown["videos"], shown["labels"]),
-            np.full(len(drawn["labels"]), (1 - _AS_THEY_ARE) / len(drawn["labels"])),
+            AS_THEY_ARE * _equal(shown["videos"], shown["labels"]),
+            np.full(len(drawn["labels"]), (1 - AS_THEY_ARE) / len(drawn["labels"])),
         ])  # fmt: skip
         return Rows(*together, weights)
 

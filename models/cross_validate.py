@@ -6,10 +6,11 @@ For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
 videos by their mean: as they are, compressed, and at half the size. With ``--head`` another head is
 put on the model's layers. With ``--pairs`` the classifier is fitted on so many drawn batches as
-well, by default as the shipped model's head was. Prints video AUCs: of all fakes against all reals,
-and of those sources that have fakes alone, where clips of one kind stand on both sides; and how
-many swaps lie above the original of their group. The network's own output is printed beside: it is
-a fair figure only for sources that the network was not trained on.
+well, by default with the options of the shipped model's head, but the usual families. Prints video
+AUCs: of all fakes against all reals, and of those sources that have fakes alone, where clips of one
+kind stand on both sides; and how many swaps lie above the original of their group. The network's
+own output is printed beside: it is a fair figure only for sources that the network was not trained
+on.
 Needs the extra 'train'.
 """
 
@@ -23,13 +24,13 @@ from sklearn.metrics import roc_auc_score
 
 from unmask.data.degrade import encode
 from unmask.data.index import Crop, read_index
+from unmask.runtime import Network
 from unmask.training import xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
-from unmask.training.moments import AS_THEY_ARE
+from unmask.training.moments import AS_THEY_ARE, as_they_are, equal_weights
 from unmask.training.ridge import solve
 
-FRAMES = 8  # of a video
 SIZE = 256
 RIDGE = 0.3
 REAL_PARTS = 8  # sources without fakes are taken together in so many parts
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--pseudo-fakes", type=float, default=0.35, help="as in 'unmask train'")
     args = parser.parse_args()
     index = read_index(args.preprocessed)
-    crops = moving(index)
+    crops = as_they_are(index)
     see = watched(args.model, args.head)
     found = {name: seen(see, args.preprocessed, crops, *how) for name, how in CONDITIONS.items()}
     features = {name: each for name, (each, _) in found.items()}
@@ -62,12 +63,7 @@ def main() -> None:
             args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
             pseudo_fakes=args.pseudo_fakes,
         )  # fmt: skip
-        drawn = [
-            (see(batch.crops)[0].copy(), batch.labels[:, 0], batch.groups)
-            for batch in batches.epoch(0, args.pairs)
-        ]
-        together = [np.concatenate(each) for each in zip(*drawn, strict=True)]
-        judged = probe(features, crops, together, args.as_they_are)
+        judged = probe(features, crops, drawn(see, batches, args.pairs), args.as_they_are)
     else:
         judged = probe(features, crops)
     print(
@@ -83,21 +79,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def moving(crops: list[Crop]) -> list[Crop]:
-    """At most FRAMES crops of each video, evenly spaced; no stills."""
-    videos = defaultdict(list)
-    for crop in crops:
-        if not crop.augmented:
-            videos[crop.video].append(crop)
-    chosen = []
-    for shown in videos.values():
-        if len(shown) > 1:
-            places = np.linspace(0, len(shown) - 1, min(FRAMES, len(shown))).astype(int)
-            chosen += [shown[i] for i in np.unique(places)]
-    return chosen
-
-
-def watched(model: Path, head: str | None):
+def watched(model: Path, head: str | None) -> Network:
     """The network: crops -> what goes into its last layer, (n, d), and what comes out, (n, 1)."""
     import keras
 
@@ -109,7 +91,7 @@ def watched(model: Path, head: str | None):
 
 
 def seen(
-    see, folder: Path, crops: list[Crop], scale: float, crf: int
+    see: Network, folder: Path, crops: list[Crop], scale: float, crf: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the network sees of the crops, (n, d), and its logits, (n,)."""
     features, fake, rng = [], [], np.random.default_rng(0)
@@ -119,10 +101,18 @@ def seen(
             for crop in crops[start : start + 16]
         ]
         found = see(np.stack(images).astype(np.float32) / 255)
-        features.append(found[0].copy())
-        fake.append(found[1][:, 0].copy())
+        features.append(found[0])
+        fake.append(found[1][:, 0])
     probability = np.clip(np.concatenate(fake), 1e-7, 1 - 1e-7)
     return np.concatenate(features), np.log(probability / (1 - probability))
+
+
+def drawn(see: Network, batches: Batches, steps: int) -> list[np.ndarray]:
+    """Features, labels and groups of what training would draw."""
+    found = [
+        (see(batch.crops)[0], batch.labels[:, 0], batch.groups) for batch in batches.epoch(0, steps)
+    ]
+    return [np.concatenate(each) for each in zip(*found, strict=True)]
 
 
 def damaged(
@@ -140,24 +130,24 @@ def damaged(
 def probe(
     shown: dict[str, np.ndarray],
     crops: list[Crop],
-    drawn: list[np.ndarray] | None = None,
-    as_they_are: float = 1.0,
+    pairs: list[np.ndarray] | None = None,
+    share: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """Logits of linear classifiers, each of crops of a source that it was not fitted on.
 
-    They are fitted on the first of ``shown``, with the weight ``as_they_are``, and on the features,
-    labels and groups that were ``drawn``, if any were.
+    They are fitted on the first of ``shown``, with this ``share`` of all weight, and on the
+    features, labels and groups of ``pairs``, if there are any.
     """
-    folds = parts(crops)
-    features, targets = list(shown.values()), [[crop.is_fake for crop in crops]] * len(shown)
+    folds, is_fake = parts(crops), np.array([crop.is_fake for crop in crops])
+    features, targets = list(shown.values()), [is_fake] * len(shown)
     weights, all_folds = [np.zeros(len(crops)) for _ in shown], [folds] * len(shown)
-    weights[0] = as_they_are * equal(crops)
-    if drawn:
-        seen_too, labels, groups = drawn
+    weights[0] = share * equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    if pairs:
+        seen_too, labels, groups = pairs
         fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
         features.append(seen_too)
         targets.append(labels > 0)
-        weights.append(np.full(len(labels), (1 - as_they_are) / len(labels)))
+        weights.append(np.full(len(labels), (1 - share) / len(labels)))
         all_folds.append([fold_of.get(group, -1) for group in groups])  # stills are never judged
     found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
     logits = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
@@ -183,15 +173,6 @@ def parts(crops: list[Crop]) -> np.ndarray:
         for crop in crops
     ]  # fmt: skip
     return np.unique(names, return_inverse=True)[1]
-
-
-def equal(crops: list[Crop]) -> np.ndarray:
-    """Weights of sum 1 by which every video counts the same, and fakes as much as reals."""
-    sizes, videos = defaultdict(int), defaultdict(set)
-    for crop in crops:
-        sizes[crop.video] += 1
-        videos[crop.is_fake].add(crop.video)
-    return np.array([1 / sizes[c.video] / len(videos[c.is_fake]) / 2 for c in crops])
 
 
 def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:

@@ -80,7 +80,7 @@ class Moments:
         batches: Batches,
     ):  # fmt: skip
         self.split, self.output, self.settings, self.batches = split, output, settings, batches
-        self.shown = _some_of_each_video(without_stills([c for c in train if not c.augmented]))
+        self.shown = as_they_are(train)
         self.chunks = output / "features"
         self.weights_path = output / "xception_best.h5"
         card = run_card(settings, train, batches)
@@ -188,7 +188,7 @@ class Moments:
             np.concatenate([shown[key], drawn[key]]) for key in ("features", "labels", "groups")
         ]
         weights = np.concatenate([
-            AS_THEY_ARE * _equal(shown["videos"], shown["labels"]),
+            AS_THEY_ARE * equal_weights(shown["videos"], shown["labels"]),
             np.full(len(drawn["labels"]), (1 - AS_THEY_ARE) / len(drawn["labels"])),
         ])  # fmt: skip
         return Rows(*together, weights)
@@ -277,10 +277,10 @@ class Moments:
                 writer.writerow((video, group, "fake" if is_fake else "real", f"{mean:.4f}"))
 
 
-def _some_of_each_video(crops: list[Crop]) -> list[Crop]:
-    """At most _FRAMES crops of each video, evenly spaced."""
+def as_they_are(crops: list[Crop]) -> list[Crop]:
+    """At most _FRAMES crops of each video, evenly spaced; no augmented ones, no stills."""
     videos: dict[tuple[str, str], list[Crop]] = defaultdict(list)
-    for crop in crops:
+    for crop in without_stills([crop for crop in crops if not crop.augmented]):
         videos[crop.video, crop.label].append(crop)
     return [
         seen[i]
@@ -289,7 +289,7 @@ def _some_of_each_video(crops: list[Crop]) -> list[Crop]:
     ]
 
 
-def _equal(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Weights that sum to 1: half for each label, within it the same for each video, (n,)."""
     keys = [f"{label} {video}" for video, label in zip(videos, labels, strict=True)]
     _, which, counts = np.unique(keys, return_inverse=True, return_counts=True)

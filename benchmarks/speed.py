@@ -175,7 +175,7 @@ def preprocess(folder: Path, runs: int) -> Iterator[Row]:
 
 def train(_: Path, runs: int) -> Iterator[Row]:
     """A frozen base: its features, and a plain Keras fit of the head on it, an epoch each."""
-    from unmask.training import xception
+    from unmask.training import model_file, xception
     from unmask.training.moments import features_of
     from unmask.training.ridge import solve
 
@@ -183,7 +183,7 @@ def train(_: Path, runs: int) -> Iterator[Row]:
     crops = np.tile(people, (4, 1, 1, 1)).astype(np.float32) / 255
     labels = np.arange(len(crops)) % 2
     plain = xception.build(head="moments")
-    xception.initialise(plain, str(TRAINED))
+    model_file.initialise(plain, str(TRAINED))
     for layer in plain.layers[:-1]:
         layer.trainable = False
     plain.compile("adam", "binary_crossentropy")
@@ -222,10 +222,10 @@ class StraightforwardPipeline:
     def __init__(self) -> None:
         from mtcnn import MTCNN
 
-        from unmask.training import xception
+        from unmask.training import model_file
 
         self._mtcnn = MTCNN()
-        self._model = xception.load(TRAINED)
+        self._model = model_file.load(TRAINED)
 
     def decode(self, clip: Path) -> list[np.ndarray]:
         """Every 15th frame, RGB; all are read."""

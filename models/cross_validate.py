@@ -4,9 +4,10 @@
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
-videos by their mean: as they are, compressed, and at half the size. With ``--head`` another head is
-put on the model's layers. With ``--pairs`` the classifier is fitted on so many drawn batches as
-well, by default with the options of the shipped model's head, but the usual families. Prints video
+videos by their mean: as they are, compressed, and at half the size. It is fitted as the head
+``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and with
+``--pairs`` to so many drawn batches. With ``--head`` another head is put on the model's layers,
+of whose features ``--features`` takes the first so many. Prints video
 AUCs: of all fakes against all reals, and of those sources that have fakes alone, where clips of one
 kind stand on both sides; and how many swaps lie above the original of their group. The network's
 own output is printed beside: it is a fair figure only for sources that the network was not trained
@@ -18,23 +19,22 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from unmask.data.degrade import encode
+from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, read_index
 from unmask.runtime import Network
-from unmask.training import xception
+from unmask.training import model_file, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
-from unmask.training.moments import AS_THEY_ARE, as_they_are, equal_weights
+from unmask.training.moments import SHOWN, as_they_are, equal_weights
 from unmask.training.ridge import solve
 
 SIZE = 256
 RIDGE = 0.3
 REAL_PARTS = 8  # sources without fakes are taken together in so many parts
-CONDITIONS = {"as they are": (1.0, 0), "CRF 35": (1.0, 35), "half the size": (0.5, 23)}
+CONDITIONS = {"as they are": (), "CRF 35": (1.0, 35), "half the size": (0.5, 23)}
 
 
 def main() -> None:
@@ -45,27 +45,26 @@ def main() -> None:
     parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
     parser.add_argument("--pairs", type=int, default=0, help="batches of pairs to fit on")
     parser.add_argument("--degrade", type=float, default=0.6, help="as in 'unmask train'")
-    parser.add_argument(
-        "--as-they-are",
-        type=float,
-        default=AS_THEY_ARE,
-        help="with --pairs: the share of all weight that crops as they are have",
-    )
     parser.add_argument("--pseudo-fakes", type=float, default=0.35, help="as in 'unmask train'")
+    parser.add_argument("--features", type=int, help="the first so many alone")
     args = parser.parse_args()
     index = read_index(args.preprocessed)
     crops = as_they_are(index)
     see = watched(args.model, args.head)
-    found = {name: seen(see, args.preprocessed, crops, *how) for name, how in CONDITIONS.items()}
-    features = {name: each for name, (each, _) in found.items()}
+    found = {name: seen(see, args.preprocessed, crops, how) for name, how in CONDITIONS.items()}
+    chosen = slice(args.features)
+    features = {name: each[:, chosen] for name, (each, _) in found.items()}
+    damaged = pairs = None
+    if args.degrade:
+        damaged = seen(see, args.preprocessed, crops, (None, None))[0][:, chosen]
     if args.pairs:
         batches = Batches(
             args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
             pseudo_fakes=args.pseudo_fakes,
         )  # fmt: skip
-        judged = probe(features, crops, drawn(see, batches, args.pairs), args.as_they_are)
-    else:
-        judged = probe(features, crops)
+        drawn_features, *others = drawn(see, batches, args.pairs)
+        pairs = [drawn_features[:, chosen], *others]
+    judged = probe(features, crops, damaged, pairs)
     print(
         "| judged by | all | sources with fakes | swaps above their original | "
         + " | ".join(list(CONDITIONS)[1:])
@@ -83,22 +82,23 @@ def watched(model: Path, head: str | None) -> Network:
     """The network: crops -> what goes into its last layer, (n, d), and what comes out, (n, 1)."""
     import keras
 
-    network = xception.load(model)
+    network = model_file.load(model)
     if head and head != xception.head_of(network):
         network = xception.build(SIZE, head=head)
-        xception.initialise(network, str(model))
+        model_file.initialise(network, str(model))
     return compiled(keras.Model(network.input, [network.layers[-2].input, network.output]))
 
 
 def seen(
-    see: Network, folder: Path, crops: list[Crop], scale: float, crf: int
+    see: Network, folder: Path, crops: list[Crop], how: tuple
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the network sees of the crops, (n, d), and its logits, (n,)."""
+    """What the network sees of the crops, (n, d), and its logits, (n,); damaged if told how."""
     features, fake, rng = [], [], np.random.default_rng(0)
     for start in range(0, len(crops), 16):
         images = [
-            damaged(read_crop(folder / crop.path, SIZE), crop.face_size, scale, crf, rng)
+            as_a_clip(image, crop.face_size, rng, *how) if how else image
             for crop in crops[start : start + 16]
+            for image in [read_crop(folder / crop.path, SIZE)]
         ]
         found = see(np.stack(images).astype(np.float32) / 255)
         features.append(found[0])
@@ -115,39 +115,33 @@ def drawn(see: Network, batches: Batches, steps: int) -> list[np.ndarray]:
     return [np.concatenate(each) for each in zip(*found, strict=True)]
 
 
-def damaged(
-    crop: np.ndarray, face_size: float, scale: float, crf: int, rng: np.random.Generator
-) -> np.ndarray:
-    """The crop with as many pixels as its clip had, scaled, then encoded at ``crf`` (0: as is)."""
-    if not crf:
-        return crop
-    side = int(np.clip(1.3 * face_size * scale, 24, SIZE))
-    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-    small = encode(small, "libx264", crf, rng.uniform(-2.5, 2.5, 2), int(rng.integers(4)))
-    return cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-
-
 def probe(
     shown: dict[str, np.ndarray],
     crops: list[Crop],
-    pairs: list[np.ndarray] | None = None,
-    share: float = 1.0,
+    damaged: np.ndarray | None,
+    pairs: list[np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     """Logits of linear classifiers, each of crops of a source that it was not fitted on.
 
-    They are fitted on the first of ``shown``, with this ``share`` of all weight, and on the
-    features, labels and groups of ``pairs``, if there are any.
+    They are fitted on the first of ``shown``, on the features of ``damaged`` copies and on the
+    features, labels and groups of ``pairs``, where there are any.
     """
     folds, is_fake = parts(crops), np.array([crop.is_fake for crop in crops])
     features, targets = list(shown.values()), [is_fake] * len(shown)
     weights, all_folds = [np.zeros(len(crops)) for _ in shown], [folds] * len(shown)
-    weights[0] = share * equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    weights[0] = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    if damaged is not None:
+        features.append(damaged)
+        targets.append(is_fake)
+        weights.append(weights[0])
+        all_folds.append(folds)
     if pairs:
         seen_too, labels, groups = pairs
         fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
         features.append(seen_too)
         targets.append(labels > 0)
-        weights.append(np.full(len(labels), (1 - share) / len(labels)))
+        share = sum(map(np.sum, weights)) * (1 - SHOWN) / SHOWN
+        weights.append(np.full(len(labels), share / len(labels)))
         all_folds.append([fold_of.get(group, -1) for group in groups])  # stills are never judged
     found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
     logits = np.split(found.held_out[: len(shown) * len(crops)], len(shown))

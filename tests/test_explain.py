@@ -10,13 +10,15 @@ import pytest
 from unmask import explain, mesh
 from unmask.classifier import Classifier
 from unmask.explain import FAINT, FULL, PARTS, heat_map, in_words, overlay, regions
-from unmask.training import xception
+from unmask.training import model_file, xception
+from unmask.training.efficientnet import LAST
 from unmask.training.export import export
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import faithfulness
 
 SIDE = 256
+MOMENTS = 2 * (3 * 728 + 672)  # what the heads 'moments' and 'local' judge of textures
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def exported(head: str, folder: Path) -> tuple:
     keras.utils.set_random_seed(0)
     model, rng = xception.build(128, head=head), np.random.default_rng(0)
     kernel, bias = rng.normal(0, 3, model.layers[-1].kernel.shape), 0.25
-    kernel[4368:] = 0.05  # the branch's judges, below, magnify float32's rounding
+    kernel[MOMENTS:] = 0.05  # the branch's judges, below, magnify float32's rounding
     model.layers[-1].set_weights([kernel, np.array([bias])])
     for layer in model.layers:  # so that more stands out than a network without training shows
         if layer.name.startswith("local_judge"):
             layer.set_weights([rng.normal(0, 5000, w.shape) for w in layer.get_weights()])
-    xception.save(model, folder / "tiny.h5", 128)
+    model_file.save(model, folder / "tiny.h5", 128)
     export(folder / "tiny.h5", folder)
     crops = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
     crops[:, :64] //= 8  # dark above, so that rows differ
@@ -67,7 +69,7 @@ def test_a_model_that_was_saved_by_a_fresh_process_is_exported_by_another(head, 
     import keras
 
     keras.utils.clear_session()
-    xception.save(xception.build(96, head=head), tmp_path / "tiny.h5", 96)
+    model_file.save(xception.build(96, head=head), tmp_path / "tiny.h5", 96)
     keras.utils.clear_session()
     export(tmp_path / "tiny.h5", tmp_path)
 
@@ -86,14 +88,15 @@ def test_evidence_of_moments_is_the_head_applied_to_what_it_averages(head, tmp_p
 
     model, kernel, bias, crops = exported(head, tmp_path)
     expected = bias
-    blocks = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
-    for name, part in zip(blocks, np.split(kernel[:4368], 3), strict=True):
+    looked_at = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn", LAST)
+    ends = 1456 * np.arange(1, 4)
+    for name, part in zip(looked_at, np.split(kernel[:MOMENTS], ends), strict=True):
         features = seen(name)
         expected = expected + coarser((np.concatenate([features, features**2], -1) @ part)[..., 0])
     if head == "local":
         added = coarser(seen(xception.LOCAL)[..., 0])
         assert added.max() > 2 * np.median(added) > 0
-        expected = expected + kernel[4368] * added
+        expected = expected + kernel[MOMENTS] * added
     classifier = Classifier(tmp_path / "tiny.xml", precision="f32")
     found = classifier.evidence(crops)
     np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))

@@ -102,6 +102,20 @@ def test_encoding_is_real_and_harsher_at_higher_crf(codec, people):
     assert 0 < errors[0] < errors[1] < 20
 
 
+def test_a_crop_out_of_a_smaller_or_coarser_clip_has_less_detail(people):
+    crop = people[0].crop
+
+    def detail(seed: int = 0, **how) -> float:
+        out = degrade.as_a_clip(crop, 190, np.random.default_rng(seed), **how)
+        assert (out.shape, out.dtype) == (crop.shape, np.uint8)
+        return sharpness(out)
+
+    fine = detail(scale=1.0, crf=18)
+    assert detail(scale=0.4, crf=18) < 0.5 * fine
+    assert detail(scale=1.0, crf=38) < 0.8 * fine
+    assert detail(1) == detail(1) != detail(2)  # scale and CRF are drawn
+
+
 def test_degrading_a_pair_keeps_equal_crops_equal(people, monkeypatch):
     """But for sharpness: what ``mix_sharpness`` left equal, the rest of the chain does too."""
     mix, mixed = degrade.mix_sharpness, []

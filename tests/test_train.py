@@ -14,7 +14,7 @@ import pytest
 from unmask.data.index import Crop, read_split, write_index
 from unmask.errors import DatasetError, ModelError, SettingError
 from unmask.faces import FaceDetector, crop_face
-from unmask.training import local, xception
+from unmask.training import local, model_file, xception
 from unmask.training.batches import Batches
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
@@ -130,16 +130,21 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
     row = fitted.history[0]
     assert row["accuracy"] > 0.95
     assert row["val_auc"] > 0.9  # the fakes are crude; groups that the head never saw
-    model = xception.load(fitted.weights)
+    model = model_file.load(fitted.weights)
     assert xception.head_of(model) == "moments"
     with (tmp_path / "whole" / "held_out.csv").open() as file:
         held_out = list(csv.DictReader(file))
     assert len(held_out) == 36
     assert {r["label"] for r in held_out} == {"real", "fake"}
-    # The same without the last features, as after a kill.
-    sorted((tmp_path / "whole" / "features").glob("0*.npz"))[-1].unlink()
+    chunks = tmp_path / "whole" / "features"
+    shown, damaged = (np.load(chunks / f"{name}.npz") for name in ("shown", "damaged"))
+    assert np.array_equal(shown["paths"], damaged["paths"])
+    difference = np.abs(shown["features"] - damaged["features"])
+    assert difference.max() > 0.02 * np.abs(shown["features"]).max()
+    # The same with features that are missing, as after a kill.
+    (chunks / "shown.npz").unlink()
     again = fit(split_folder, tmp_path / "whole", **MOMENTS, resume=True)
-    pairs = zip(model.get_weights(), xception.load(again.weights).get_weights(), strict=True)
+    pairs = zip(model.get_weights(), model_file.load(again.weights).get_weights(), strict=True)
     for one, other in pairs:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     with pytest.raises(SettingError, match="--resume"):
@@ -170,7 +175,7 @@ def test_a_branch_is_added_to_fitted_moments(split_folder, tmp_path):
     alone = fit(split_folder, tmp_path / "alone", **settings)
     settings |= {"local_steps": 5, "learning_rate": 1e-3, "mixed_precision": "bfloat16"}
     both = fit(split_folder, tmp_path / "both", **settings)
-    before, after = xception.load(alone.weights), xception.load(both.weights)
+    before, after = model_file.load(alone.weights), model_file.load(both.weights)
     assert (xception.head_of(before), xception.head_of(after)) == ("moments", "local")
     for name in ("block4_sepconv2", "block7_sepconv3"):  # what was there stays as it is
         for one, other in zip(
@@ -185,7 +190,7 @@ def test_a_branch_is_added_to_fitted_moments(split_folder, tmp_path):
 
 def test_a_branch_says_nothing_at_first_and_goes_on_where_it_stopped(split_folder, tmp_path):
     network = xception.build(SIZE, head="moments")
-    kernel = np.random.default_rng(0).normal(0, 0.01, (4368, 1))
+    kernel = np.random.default_rng(0).normal(0, 0.01, (5712, 1))
     network.layers[-1].set_weights([kernel, np.array([0.1])])
     crops = read_split(split_folder, "train")
     batches = Batches(split_folder, crops, size=SIZE, batch=4, pseudo_fakes=0.7, degraded=0.2)
@@ -297,7 +302,7 @@ def test_the_network_for_training_computes_what_the_saved_one_does():
 
 def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
     fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 1, "trainable_layers": "6"})
-    model = xception.load(fitted.weights)
+    model = model_file.load(fitted.weights)
     xception.set_trainable(model, "6")
     assert {layer.name for layer in model.layers if layer.trainable and layer.weights} == {
         "block14_sepconv1", "block14_sepconv1_bn", "block14_sepconv2", "block14_sepconv2_bn",
@@ -308,7 +313,7 @@ def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
 
 
 def test_export_agrees_with_the_h5(samples, tmp_path):
-    xception.save(xception.build(SIZE), tmp_path / "tiny.h5", SIZE)
+    model_file.save(xception.build(SIZE), tmp_path / "tiny.h5", SIZE)
     summary = export(tmp_path / "tiny.h5", tmp_path / "out", crops=samples / "people")
     card = json.loads((tmp_path / "out" / "tiny.json").read_text())
     assert card["input_size"] == SIZE

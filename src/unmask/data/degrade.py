@@ -158,6 +158,29 @@ def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int
     return crop
 
 
+def as_a_clip(
+    crop: np.ndarray,
+    face_size: float,
+    rng: np.random.Generator,
+    scale: float | None = None,
+    crf: int | None = None,
+) -> np.ndarray:
+    """The crop as it would be cut from its clip once that was scaled and encoded as H.264.
+
+    ``face_size`` is the face's in the clip, in pixels: the crop gets no more pixels than it had
+    there. By default ``scale`` is drawn from 0.4 to 1 and ``crf`` from 20 to 38.
+    """
+    size = len(crop)
+    scale = scale or np.exp(rng.uniform(np.log(0.4), 0))
+    side = int(np.clip(1.3 * face_size * scale, 24, size))
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    crf = crf or int(rng.integers(20, 39))
+    small = encode(
+        small, "libx264", crf, rng.uniform(-2.5, 2.5, 2), int(rng.integers(_CLIP_FRAMES))
+    )
+    return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
 def _recolour(
     crops: list[np.ndarray], rng: np.random.Generator, strength: float
 ) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import openvino
 from unmask import __version__
 from unmask.errors import DatasetError, ModelError
 from unmask.runtime import Network, compile_model
-from unmask.training import xception
+from unmask.training import model_file, xception
 from unmask.training.calibrate import calibrate, calibrate_held_out
 
 PARITY = 1e-4
@@ -36,7 +36,7 @@ def export(
     ``held_out.csv`` on those; else they change nothing. ``int8_crops`` is as in ``quantize``.
     Returns a summary; raises ModelError when the exported model does not agree.
     """
-    keras_model = xception.load(model)
+    keras_model = model_file.load(model)
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)
     stem = output / model.stem

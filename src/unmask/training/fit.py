@@ -19,7 +19,7 @@ from unmask.data.augment import Alteration
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.errors import DatasetError, ModelError, SettingError
 from unmask.settings import parse_shares, resolve
-from unmask.training import xception
+from unmask.training import model_file, xception
 from unmask.training.batches import Batches, validation_set
 from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
@@ -127,7 +127,7 @@ class _Run:
         s = self.settings
         self.model = xception.build(None if s.train_crop else s.size, s.dropout, policy(s))
         if not self._checkpoint_path.exists():
-            xception.initialise(self.model, s.init)
+            model_file.initialise(self.model, s.init)
         self.model = xception.for_training(self.model)
         xception.set_trainable(self.model, s.trainable_layers)
         accumulate = s.accumulate if s.accumulate > 1 else None
@@ -204,7 +204,7 @@ class _Run:
         if is_best(self.history, s.select):
             self.best_epoch = self.epoch
             with _weights_swapped(self.model, self.average):
-                xception.save(self.model, self.best_path, s.size)
+                model_file.save(self.model, self.best_path, s.size)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros(2)
         self._save_checkpoint()
         self._write_logs()

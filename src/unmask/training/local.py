@@ -24,8 +24,8 @@ from unmask.training.xception import BRANCHES_AT, LOCAL, with_evidence
 import keras
 import tensorflow as tf
 
-SHARPNESS = 3.0
-"""Ridge regression answers -1 and 1: times this, they are about logits, as the branch's are."""
+SHARPNESS = 2.0
+"""Ridge regression answers -1 and 1: times this they are about logits, as the branch's are."""
 
 SYNTHESISED = 0.6
 """The share of fakes, at least, that is to be synthesised where the branch learns."""

@@ -1,8 +1,9 @@
 """Fit the head 'moments': features of a frozen network once, then one linear system.
 
 Minutes instead of hours, and where real fakes are few it carries further to generators that were
-never seen than training every layer does (measured: docs/model.md). Two kinds of rows stand in the
-system: crops of moving pictures as they are, every video weighing the same, and the pairs that
+never seen than training every layer does (measured: docs/model.md). Up to three kinds of rows stand
+in the system: crops of moving pictures as they are, every video weighing the same; with ``degrade``
+each of them once more, out of a smaller and coarser clip; and with ``pseudo_fakes`` the pairs that
 training draws, damaged alike (``Batches``). The solution is ridge regression of the label; Platt's
 scale on held-out videos then makes probabilities of it. With ``local_steps`` a branch is added that
 learns to see local forgeries where they are (``local``).
@@ -21,11 +22,12 @@ from zipfile import BadZipFile
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, without_stills
 from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
-from unmask.training import local, xception
+from unmask.training import local, model_file, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.calibrate import Calibration, fit_calibration
 from unmask.training.export import compiled
@@ -46,8 +48,10 @@ import keras
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group."""
 
-AS_THEY_ARE = 0.6
-"""The share of all weight that crops as they are have, by measurement: docs/model.md."""
+SHOWN = 0.6
+"""The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
+
+Half of it have crops as they are, half their damaged copies."""
 
 FOLDS = 20  # parts of the groups that are held out in turn
 _FRAMES = 8  # crops of a video that count as they are
@@ -58,18 +62,23 @@ _CHUNK = 20  # batches whose features are saved together
 
 
 def features_of(model: Path) -> Network:
-    """What the head of a saved network with this head looks at: crops -> (n, 4368)."""
-    network = xception.load(model)
+    """What the head of a saved network with this head looks at: crops -> (n, d)."""
+    network = model_file.load(model)
     return compiled(keras.Model(network.input, network.get_layer(xception.MOMENTS).output))
 
 
 class Rows(NamedTuple):
-    """Features (n, d) of crops with their labels, groups and weights, (n,) each."""
+    """Features (n, d) of crops with their labels, groups, weights, videos and paths, (n,) each.
+
+    What was drawn has no path.
+    """
 
     features: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     weights: np.ndarray
+    videos: np.ndarray
+    paths: np.ndarray
 
 
 class Moments:
@@ -101,42 +110,35 @@ class Moments:
         network = xception.build(s.size, s.dropout, head="moments")
         # What is gone on with keeps the layers that its saved features came from.
         start = self.chunks / "start.h5"
-        xception.initialise(network, str(start) if start.exists() else s.init)
+        model_file.initialise(network, str(start) if start.exists() else s.init)
         if not start.exists():
-            xception.save(network, start, s.size)
+            model_file.save(network, start, s.size)
         see = features_of(start)
         with StopSignals() as self.stop:
-            shown = self._chunk("shown", lambda: self._see_shown(see))
-            rows = self._rows(shown, self._draw(see))
-            folds = self._folds(rows)
-            found = solve(rows.features, rows.labels, rows.weights, folds, s.ridge)
+            rows, judged = self._rows(see)
+            found = solve(
+                rows.features, rows.labels, rows.weights, self._folds(rows.groups), s.ridge
+            )
             network.layers[-1].set_weights([
                 found.kernel[:, None].astype(np.float32), np.float32([found.bias])
             ])  # fmt: skip
-            # Without real fakes, those that were synthesised stand for them.
-            count, has_fakes = len(shown["labels"]), shown["labels"].any()
-            judged = slice(count) if has_fakes else slice(count, None)
             held_out = found.held_out[judged]
             fitted = rows.features[judged] @ found.kernel + found.bias
             if s.local_steps:
                 network = self._with_local(network)
-                added = self._added(network, shown if has_fakes else None)
+                added = self._added(network, rows.paths[judged])
                 held_out, fitted = (
                     local.SHARPNESS * logits + added for logits in (held_out, fitted)
                 )
         labels, groups = rows.labels[judged], rows.groups[judged]
-        names = shown["videos"] if has_fakes else [
-            f"synthesised from {group}" if is_fake else group
-            for group, is_fake in zip(groups, labels, strict=True)
-        ]  # fmt: skip
         videos = defaultdict(list)
-        for *video, score in zip(names, groups, labels, held_out, strict=True):
+        for *video, score in zip(rows.videos[judged], groups, labels, held_out, strict=True):
             videos[tuple(video)].append(score)
         calibration = self._calibrated(videos)
         scale, offset = calibration.scale, calibration.offset
         kernel, bias = network.layers[-1].get_weights()
         network.layers[-1].set_weights([kernel * scale, bias * scale + offset])
-        xception.save(network, self.weights_path, s.size)
+        model_file.save(network, self.weights_path, s.size)
         self._write_held_out(videos, calibration)
         training, validation = (
             _figures(logits * scale + offset, labels) for logits in (fitted, held_out)
@@ -172,31 +174,50 @@ class Moments:
         whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
         return xception.in_float32(whole, s.size)
 
-    def _added(self, whole: keras.Model, shown: dict[str, np.ndarray] | None) -> np.ndarray:
-        """The branch's mean on each crop shown, or on each one drawn, (n,)."""
+    def _added(self, whole: keras.Model, paths: np.ndarray) -> np.ndarray:
+        """The branch's mean on each of these crops, or on each one drawn, (n,)."""
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
-        if shown:
-            return np.concatenate([self._row(see, path) for path in shown["paths"].tolist()])
+        if all(paths):
+            return np.concatenate([self._row(see, path) for path in paths.tolist()])
         found = []
         for batch in self.batches.epoch(0, self._steps()):
             self._check()
             found.append(see(batch.crops)[0][:, 0])
         return np.concatenate(found)
 
-    def _rows(self, shown: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> Rows:
-        together = [
-            np.concatenate([shown[key], drawn[key]]) for key in ("features", "labels", "groups")
-        ]
-        weights = np.concatenate([
-            AS_THEY_ARE * equal_weights(shown["videos"], shown["labels"]),
-            np.full(len(drawn["labels"]), (1 - AS_THEY_ARE) / len(drawn["labels"])),
-        ])  # fmt: skip
-        return Rows(*together, weights)
+    def _rows(self, see: Network) -> tuple[Rows, slice]:
+        """All rows, and which of them validate: crops as they are, if there are fakes among them.
 
-    def _see_shown(self, see: Network) -> dict[str, np.ndarray]:
+        Without real fakes those that were synthesised stand for them.
+        """
+        shown = self._chunk("shown", lambda: self._see_shown(see, False))
+        count, has_fakes = len(shown["labels"]), shown["labels"].any()
+        weights = equal_weights(shown["videos"], shown["labels"])
+        kinds, shares = [shown], [weights]
+        if self.settings.degrade:
+            kinds.append(self._chunk("damaged", lambda: self._see_shown(see, True)))
+            shares = [weights / 2, weights / 2]
+        drawn_from = len(kinds) * count
+        if self.batches.pseudo_fakes:
+            drawn = self._draw(see)
+            drawn["videos"] = np.array([
+                f"synthesised from {group}" if is_fake else group
+                for group, is_fake in zip(drawn["groups"], drawn["labels"], strict=True)
+            ])  # fmt: skip
+            drawn["paths"] = np.zeros(len(drawn["labels"]), str)
+            kinds.append(drawn)
+            each = np.full(len(drawn["labels"]), (1 - SHOWN) / len(drawn["labels"]))
+            shares = [*(SHOWN * share for share in shares), each]
+        keys = ("features", "labels", "groups", "videos", "paths")
+        together = {key: np.concatenate([kind[key] for kind in kinds]) for key in keys}
+        judged = slice(count) if has_fakes else slice(drawn_from, None)
+        return Rows(weights=np.concatenate(shares), **together), judged
+
+    def _see_shown(self, see: Network, is_damaged: bool) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(self.settings.seed) if is_damaged else None
         features, kept = [], []
         for crop in self.shown:
-            row = self._row(see, crop.path)
+            row = self._row(see, crop.path, crop.face_size, rng)
             if row is not None:
                 features.append(row)
                 kept.append(crop)
@@ -206,11 +227,21 @@ class Moments:
             "videos": np.array([c.video for c in kept]), "paths": np.array([c.path for c in kept]),
         }  # fmt: skip
 
-    def _row(self, see: Network, path: str) -> np.ndarray | None:
-        """What ``see`` makes of a crop of the split, (d,); None when it cannot be read."""
+    def _row(
+        self, see: Network, path: str, face_size: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray | None:  # fmt: skip
+        """What ``see`` makes of a crop of the split, (d,); None when it cannot be read.
+
+        With a source of chance the crop is damaged (``as_a_clip``).
+        """
         self._check()
         image = read_crop(self.split / path, self.settings.size)
-        return None if image is None else see(image[None].astype(np.float32) / 255)[0][0]
+        if image is None:
+            return None
+        if rng:
+            image = as_a_clip(image, face_size or self.settings.size, rng)
+        return see(image[None].astype(np.float32) / 255)[0][0]
 
     def _draw(self, see: Network) -> dict[str, np.ndarray]:
         """Features of the drawn batches; those already in a chunk are not drawn again."""
@@ -253,13 +284,13 @@ class Moments:
         if self.stop.asked:
             raise KeyboardInterrupt
 
-    def _folds(self, rows: Rows) -> np.ndarray:
+    def _folds(self, groups: np.ndarray) -> np.ndarray:
         """A fold for each row; a group is never in two. Raises DatasetError with too few groups."""
-        names = np.unique(rows.groups)
+        names = np.unique(groups)
         if len(names) < 2:
             raise DatasetError("all crops are of one group: there is nothing to validate on")
         order = np.random.default_rng(self.settings.seed).permutation(len(names))
-        return order[np.searchsorted(names, rows.groups)] % FOLDS
+        return order[np.searchsorted(names, groups)] % FOLDS
 
     def _calibrated(self, videos: dict[tuple, list[float]]) -> Calibration:
         return fit_calibration(

@@ -88,10 +88,11 @@ def _write(model: Path, stem: Path, crops: np.ndarray) -> None:
 
 
 def _is_head(op: openvino.Node) -> bool:
-    """Whether it is of the head, which costs nothing: squares, and what judges each cell."""
+    """Whether it is of the head, which costs nothing: squares, what judges cells, their means."""
     if op.get_type_name() == "Multiply":
         return len({i.get_source_output().get_node().get_friendly_name() for i in op.inputs()}) == 1
-    return op.get_type_name() == "Convolution" and op.get_output_partial_shape(0)[1] == 1
+    judges = op.get_type_name() in ("Convolution", "AvgPool", "ReduceMean")
+    return judges and op.get_output_partial_shape(0)[1] == 1
 
 
 def _is_bias(add: openvino.Node) -> bool:

@@ -29,7 +29,12 @@ def solve(
     used = weights / weights.sum()
     mean = used @ features
     spread = np.sqrt(used @ np.square(features - mean)) + 1e-6
-    rows = np.hstack([(features - mean) / spread, np.ones((len(features), 1))]).astype(np.float64)
+    rows, basis = ((features - mean) / spread).astype(np.float64), None
+    if len(rows) < rows.shape[1]:
+        # Weights lie in what the rows span: there, the system is as small as there are rows.
+        basis, triangle = scipy.linalg.qr(rows.T, mode="economic")
+        rows = triangle.T
+    rows = np.hstack([rows, np.ones((len(rows), 1))])
     targets = np.where(labels, 1.0, -1.0)
     weighted = rows * used[:, None]
     gram, right = weighted.T @ rows, weighted.T @ targets
@@ -50,5 +55,5 @@ def solve(
         fold = folds == number
         held_out[fold] = rows[fold] @ solution(fold)
     whole = solution()
-    kernel = whole[:-1] / spread
+    kernel = (whole[:-1] if basis is None else basis @ whole[:-1]) / spread
     return Solution(kernel, float(whole[-1] - kernel @ mean), spread, held_out)

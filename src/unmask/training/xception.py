@@ -4,8 +4,9 @@ Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ auth
 (Rossler et al., ICCV 2019, arXiv 1901.08971). The head ``pool`` averages the last features. The
 head ``moments`` takes mean and mean square of features half way up, where textures are seen rather
 than objects, and leaves the layers above away: traces of generators carry over from there (Chai
-et al., ECCV 2020, arXiv 2008.10588). The head ``local`` adds one feature to these: how much stands
-out, in some place, of what a second copy of blocks 5 to 7 sees.
+et al., ECCV 2020, arXiv 2008.10588); a part of EfficientNet-Lite0 is looked at as well. The head
+``local`` adds one feature to these: how much stands out, in some place, of what a second copy of
+blocks 5 to 7 sees.
 """
 
 import itertools
@@ -14,9 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import h5py
 import numpy as np
 
 from unmask.errors import ModelError, SettingError
@@ -43,13 +42,15 @@ with _native_silence():
     import keras
     import tensorflow as tf
 
+    from unmask.training import efficientnet
+
 logging.getLogger("absl").setLevel(logging.ERROR)  # it finds fault with the .h5 that we promise
 _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
 _MOMENT_BLOCKS = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_bn")
-_LAST_BLOCK = {
+LAST_BLOCK = {
     "pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1], "local": _MOMENT_BLOCKS[-1]
 }  # fmt: skip
-_WEIGHTS = {236: "pool", 117: "moments", 152: "local"}  # how many arrays each network has
+_WEIGHTS = {236: "pool", 181: "moments", 216: "local"}  # how many arrays each network has
 _CELL = 32  # pixels
 MOMENTS = "moments"  # the layer that the head 'moments' judges
 LOCAL, LOCAL_MEAN = "local", "local_mean"  # what the branch sees in each cell, and their mean
@@ -75,7 +76,7 @@ def build(
         if head == "pool":
             pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
         else:
-            pooled = _moments(base)
+            pooled = _moments(keras.Model(crops, [base.output, efficientnet.layers(crops)]))
         if head == "local":
             added = keras.layers.GlobalAveragePooling2D(name=LOCAL_MEAN)(_local(base))
             pooled = keras.layers.Concatenate(name="moments_and_local")([pooled, added])
@@ -86,16 +87,16 @@ def build(
     return keras.Model(crops, fake, name="xception")
 
 
-def _moments(base: keras.Model) -> keras.KerasTensor:
-    """Mean and mean square of each channel of three blocks, (n, 2 x 3 x 728)."""
-    pooled = [keras.layers.GlobalAveragePooling2D()(cells) for cells in _moment_cells(base)]
+def _moments(network: keras.Model) -> keras.KerasTensor:
+    """Mean and mean square of each channel that is looked at, (n, 2 x (3 x 728 + 672))."""
+    pooled = [keras.layers.GlobalAveragePooling2D()(cells) for cells in _moment_cells(network)]
     return keras.layers.Concatenate(name=MOMENTS)(pooled)
 
 
 def _moment_cells(network: keras.Model) -> list[keras.KerasTensor]:
-    """What is averaged: of each block the features, then their squares, (n, h, w, 728)."""
+    """What is averaged: of each layer the features, then their squares, (n, h, w, channels)."""
     cells = []
-    for name in _MOMENT_BLOCKS:
+    for name in (*_MOMENT_BLOCKS, efficientnet.LAST):
         features = network.get_layer(name).output
         squares = keras.layers.Multiply(name=f"{name}_squared")([features, features])
         cells += [features, squares]
@@ -140,7 +141,7 @@ def add_local(model: keras.Model, size: int = 256, policy: str = "float32") -> k
     Its branch sees what the layers beside it see, and says nothing yet.
     """
     whole = build(size, policy=policy, head="local")
-    _take_layers(whole, model)
+    take_layers(whole, model)
     kernel, bias = model.layers[-1].get_weights()
     whole.layers[-1].set_weights([np.concatenate([kernel, [[0.0]]]), bias])
     for name in itertools.chain(*_BRANCH.values()):
@@ -151,6 +152,23 @@ def add_local(model: keras.Model, size: int = 256, policy: str = "float32") -> k
         folded = [depthwise, pointwise * scale, beta - mean * scale]
         whole.get_layer(f"local_{name}").set_weights(folded)
     return whole
+
+
+def take_layers(model: keras.Model, source: keras.Model) -> None:
+    """The weights of all layers below the head of ``model``; ImageNet's where it has no Lite0."""
+    last = LAST_BLOCK[head_of(model)]
+    _up_to(model, last).set_weights(_up_to(source, last).get_weights())
+    if head_of(model) == "pool":
+        return
+    if efficientnet.LAST in {layer.name for layer in source.layers}:
+        seen = _up_to(source, efficientnet.LAST).get_weights()
+        _up_to(model, efficientnet.LAST).set_weights(seen)
+    else:
+        efficientnet.take_imagenet(model)
+
+
+def _up_to(model: keras.Model, layer: str) -> keras.Model:
+    return keras.Model(model.input, model.get_layer(layer).output)
 
 
 def head_of(model: keras.Model) -> str:
@@ -170,7 +188,7 @@ def with_evidence(model: keras.Model) -> keras.Model:
     """
     kernel, bias = (weights.astype("float32") for weights in model.get_weights()[-2:])
     if head_of(model) == "pool":
-        cells = [model.get_layer(_LAST_BLOCK["pool"]).output]
+        cells = [model.get_layer(LAST_BLOCK["pool"]).output]
     else:
         cells = _moment_cells(model)
     if head_of(model) == "local":
@@ -199,7 +217,7 @@ def for_training(model: keras.Model) -> keras.Model:
     """The same network with each batch normalisation as one kernel, which Keras spreads over ten.
 
     A training step takes four fifths of the time. The weights are those of ``model``, in the same
-    order, so what is trained here can be saved by ``save``.
+    order, so what is trained here can be saved by ``model_file.save``.
     """
     fused = keras.models.clone_model(model, clone_function=_fused)
     fused.set_weights(model.get_weights())
@@ -231,58 +249,6 @@ class _FusedBatchNormalization(keras.layers.BatchNormalization):
         return normal
 
 
-def initialise(model: keras.Model, init: str) -> None:
-    """Start from ``imagenet`` (Keras downloads it), ``random``, or an earlier ``.h5`` model.
-
-    Of a model with another head only the layers below are taken. Raises ModelError when the
-    weights cannot be had or do not fit.
-    """
-    if init == "random":
-        return
-    if init != "imagenet":
-        source = load(Path(init))
-        if head_of(source) == head_of(model):
-            model.set_weights(source.get_weights())
-            return
-    else:
-        try:
-            source = keras.applications.Xception(include_top=False, weights="imagenet")
-        except Exception as error:  # Keras raises a plain Exception when the download fails
-            raise ModelError(
-                f"the ImageNet weights could not be downloaded ({error}): get on the internet "
-                "once, or start from a model you have with --init FILE.h5"
-            ) from None
-    last = _LAST_BLOCK[head_of(model)]
-    if last not in {layer.name for layer in source.layers}:
-        raise ModelError(f"{init} ends below {last}: it can start only a model with its own head")
-    _take_layers(model, source)
-
-
-def _take_layers(model: keras.Model, source: keras.Model) -> None:
-    """The weights of all layers below the head of ``model``."""
-    last = _LAST_BLOCK[head_of(model)]
-    _up_to(model, last).set_weights(_up_to(source, last).get_weights())
-
-
-def _up_to(model: keras.Model, layer: str) -> keras.Model:
-    return keras.Model(model.input, model.get_layer(layer).output)
-
-
-def load(path: Path) -> keras.Model:
-    """A saved model. Raises ModelError when the file is missing or is not this network."""
-    if not path.is_file():
-        raise ModelError(f"no model at {path}: train one with 'unmask train'")
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path.name} is no Keras model that can be loaded: {error}") from None
-    try:
-        head_of(model)
-    except ModelError as error:
-        raise ModelError(f"{path.name}: {error}") from None
-    return model
-
-
 def set_trainable(model: keras.Model, layers: str) -> None:
     """Let the last ``layers`` of the base learn ('all' or a number); the head always learns."""
     base = model.layers[:-_HEAD_LAYERS]
@@ -299,26 +265,3 @@ def set_trainable(model: keras.Model, layers: str) -> None:
             )
     for layer in base[: len(base) - count]:
         layer.trainable = False
-
-
-def save(model: keras.Model, path: Path, size: int = 256) -> None:
-    """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
-    plain = in_float32(model, size)
-    written = path.with_name(path.stem + ".written.h5")
-    packed = path.with_name(path.stem + ".packed.h5")
-    plain.save(written)
-    with h5py.File(written) as source, h5py.File(packed, "w") as target:
-        _pack(source, target)
-    written.unlink()
-    packed.replace(path)
-
-
-def _pack(source: h5py.Group, target: h5py.Group) -> None:
-    """Copy with compression, which takes a tenth off and which HDF5 undoes by itself."""
-    target.attrs.update(source.attrs)
-    for name, item in source.items():
-        if isinstance(item, h5py.Group):
-            _pack(item, target.create_group(name))
-        else:
-            how = {"compression": "gzip", "shuffle": True} if item.size > 1024 else {}
-            target.create_dataset(name, data=item[()], **how).attrs.update(item.attrs)

@@ -4,7 +4,8 @@ RUN is a folder of 'unmask train --head moments', whose held_out.csv has every t
 logit by a head that never saw the video's group (a branch, of --local-steps, has: it is taught to
 add nothing there); MANIFEST is what 'unmask preprocess' was given.
 Prints the figures of all videos, and of each method's fakes against all real videos, with 95 %
-intervals over groups. Needs the extra 'train'.
+intervals over groups; and how many of each dataset's real photos, and of the fake videos, lie above
+the threshold of videos and that of photos. Needs the extra 'train'.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
 from unmask.data.manifest import read_manifest
+from unmask.training.calibrate import calibrate_held_out
 from unmask.training.metrics import measure
 from unmask.training.moments import HELD_OUT_NAME
 from unmask.verdict import sigmoid
@@ -28,7 +32,8 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     args = parser.parse_args()
     with (args.run / HELD_OUT_NAME).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        listed = list(csv.DictReader(file))
+    rows = [row for row in listed if row["kind"] == "shown"]
     methods = {str(source.path): source.method for source in read_manifest(args.manifest)}
     whole = figures(rows)
     print(f"{whole.real} real and {whole.fake} fake videos, {whole.groups} groups\n")
@@ -45,6 +50,23 @@ def main() -> None:
         if len(fakes) >= FEWEST:
             found = figures(real + fakes).metrics
             print(f"| {method} | {len(fakes)} | {found['roc_auc']} | {found['recall']} |")
+    print_photos(listed, args.run)
+
+
+def print_photos(rows: list[dict[str, str]], run: Path) -> None:
+    """The third table."""
+    found = calibrate_held_out(run / HELD_OUT_NAME)
+    logits_of = defaultdict(list)
+    for row in rows:
+        names = ["fake videos"] if row["label"] == "fake" else []
+        if row["kind"] == "photo":
+            names = [f"{row['label']} photos", f"{row['label']} photos of {row['dataset']}"]
+        for name in names:
+            logits_of[name].append(float(row["logit"]) * found.scale + found.offset)
+    print("\n| | | above the videos' threshold | above the photos' |\n|---|---|---|---|")
+    for name, logits in sorted(logits_of.items()):
+        above = [f"{np.mean(np.add(logits, shift) > 0):.1%}" for shift in (0, found.photo_offset)]
+        print(f"| {name} | {len(logits)} | {' | '.join(above)} |")
 
 
 def figures(rows: list[dict[str, str]]):

@@ -15,6 +15,7 @@ from clips import PEAK_BYTES, needs_proc, tile, write_video
 import unmask
 from unmask.analyze import find_inputs
 from unmask.errors import ModelError, SettingError, UsageError
+from unmask.explain import Exhibits
 from unmask.faces import crop_face
 from unmask.quality import sharpness
 from unmask.report import SCHEMA
@@ -67,6 +68,20 @@ def test_it_says_what_a_plain_loop_over_the_rooms_says(analyzer, fake_clip):
         [sigmoid(v) for v in logits], abs=0.03
     )
     assert report.probability_fake == pytest.approx(sigmoid(np.mean(logits)), abs=0.03)
+
+
+def test_a_photo_is_judged_as_a_photo(analyzer, samples):
+    path = samples / "people" / "london_092.jpg"
+    with Video(path) as photo:
+        image = next(photo.sample()).image
+    (face,) = analyzer.detector.detect(image)
+    crop = crop_face(image, face.box)[None]
+    (expected,) = analyzer.classifier.logits(crop, is_photo=True)
+    assert expected < analyzer.classifier.logits(crop)[0] - 1  # the card's photo_offset
+    assert analyzer.analyze(path).probability_fake == pytest.approx(sigmoid(expected), abs=0.03)
+    with_map = analyzer.analyze(path, exhibits=(exhibits := Exhibits()))
+    (shown,) = exhibits.of(1)
+    assert sigmoid(shown.evidence.mean()) == pytest.approx(with_map.probability_fake, abs=0.01)
 
 
 def test_compression_is_told_of_whole_videos_only(analyzer, real_clip, samples, tmp_path):

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from unmask.analyze import Analyzer, analyze
 from unmask.classifier import SHIPPED, Classifier
 from unmask.errors import DatasetError, ModelError
-from unmask.training.calibrate import calibrate_on_videos, cross_fitted, fit_calibration
+from unmask.training.calibrate import (
+    calibrate_held_out,
+    calibrate_on_videos,
+    cross_fitted,
+    fit_calibration,
+)
 from unmask.training.evaluate import evaluate
 from unmask.training.metrics import measure, reliability_bins
 from unmask.verdict import sigmoid
@@ -35,6 +40,30 @@ def test_no_more_false_alarms_than_allowed(seed, reals, spread, shift, allowed):
     assert called_fake[labels == 0].mean() <= allowed
     assert called_fake[labels == 0].mean() == pytest.approx(found.false_positive_rate)
     assert called_fake[labels == 1].mean() == pytest.approx(found.true_positive_rate)
+
+
+def test_photos_get_a_threshold_that_serves_each_of_their_datasets(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        ("shown", "", label, rng.normal() + 2 * (label == "fake"))
+        for label in ("real", "fake") for _ in range(50)
+    ]  # fmt: skip
+    photos = {name: rng.normal(size=100) + shift for name, shift in (("a", 1), ("b", 4))}
+    rows += [("photo", name, "real", x) for name in photos for x in photos[name]]
+    rows += [("photo", "too few", "real", 99.0)] * 5
+    path = tmp_path / "held_out.csv"
+    path.write_text(
+        "kind,dataset,label,logit\n" + "\n".join(",".join(map(str, row)) for row in rows)
+    )
+    found = calibrate_held_out(path)
+    called_fake = {
+        name: (logits * found.scale + found.offset + found.photo_offset > 0).mean()
+        for name, logits in photos.items()
+    }
+    assert 0.02 <= called_fake["b"] <= 0.05
+    assert called_fake["a"] == 0
+    assert found.photo_false_positive_rate == pytest.approx(called_fake["b"] / 2)
+    assert found.real_photos == 200
 
 
 def test_overconfident_logits_are_tamed():

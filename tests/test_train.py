@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -158,6 +159,27 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
     scores.write_text("\n".join([header, *rows, *rows]))
     text = export(fitted.weights, tmp_path, calibrate_on=scores)
     assert "calibrated on 36 real and 36 fake videos" in text
+
+
+def test_photos_among_videos_are_judged_but_not_learned_from(split_folder, tmp_path):
+    crops = [c for s in ("train", "val") for c in read_split(split_folder, s)]
+    rows, groups = [], sorted({crop.group for crop in crops})
+    for crop in crops:
+        (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
+        crop = replace(crop, split="train")
+        if crop.group in groups[:20]:
+            crop = replace(crop, video=f"{crop.label}_{crop.group}.mp4")
+            rows += [crop, replace(crop, frame=15)]
+        elif not crop.is_fake:
+            rows.append(crop)
+    write_index(tmp_path, rows)
+    fit(tmp_path, tmp_path / "run", **MOMENTS)
+    with (tmp_path / "run" / "held_out.csv").open() as file:
+        held_out = list(csv.DictReader(file))
+    assert {r["group"] for r in held_out if r["kind"] == "photo"} == set(groups[20:])
+    assert {r["group"] for r in held_out if r["kind"] == "shown"} == set(groups[:20])
+    shown = np.load(tmp_path / "run" / "features" / "shown.npz")["groups"]
+    assert set(shown) == set(groups[:20])
 
 
 def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(split_folder, tmp_path):

@@ -112,12 +112,14 @@ class Analyzer:
     def analyze(
         self, path: str | os.PathLike[str], on_progress: Progress | None = None,
         exhibits: Exhibits | None = None, on_face: Callable[[JudgedFace], None] | None = None,
+        is_photo: bool = False,
     ) -> Report:  # fmt: skip
         """The report on one file.
 
         ``exhibits``, if given, are filled with the worst pictures of each person on the way; raises
         ModelError when the model cannot tell where it looks. ``on_face`` is told of every face when
-        it is judged, in order.
+        it is judged, in order. ``is_photo`` says of a video that it is made of a photo; images are
+        photos anyway.
         """
         start = time.perf_counter()
         with (
@@ -128,6 +130,7 @@ class Analyzer:
             if exhibits:
                 exhibits.cuts = people.cuts
             for frame in reader:
+                jury.is_photo = is_photo or reader.video.info.is_image
                 people.see(frame)
                 if on_progress:
                     on_progress(reader.share(frame.second))
@@ -220,7 +223,8 @@ class _People:
 class _Jury:
     """Judges crops in batches, some of them side by side, and tells of them in order.
 
-    Use it in a ``with``. ``seconds`` is how long at least one was being judged.
+    Use it in a ``with``. ``seconds`` is how long at least one was being judged; ``is_photo`` says
+    what all of them are of.
     """
 
     def __init__(
@@ -228,6 +232,7 @@ class _Jury:
         on_face: Callable[[JudgedFace], None] | None,
     ):  # fmt: skip
         self.seconds = self._counted_until = 0.0
+        self.is_photo = False
         self._classifier, self._streams = classifier, streams
         self._exhibits, self._on_face = exhibits, on_face
         self._pool = ThreadPoolExecutor(streams, "unmask-judge")
@@ -260,10 +265,10 @@ class _Jury:
         start = time.perf_counter()
         crops = np.stack([crop for _, _, crop in batch])
         if self._exhibits:
-            evidence = self._classifier.evidence(crops)
+            evidence = self._classifier.evidence(crops, self.is_photo)
             logits = evidence.mean((1, 2))
         else:
-            evidence, logits = None, self._classifier.logits(crops)
+            evidence, logits = None, self._classifier.logits(crops, self.is_photo)
         return logits, evidence, start, time.perf_counter()
 
     def _tell(self) -> None:

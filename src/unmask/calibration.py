@@ -58,5 +58,6 @@ def calibrated(card: "Card", path: str | Path) -> "Card":
         card,
         scale=card.scale * scale,
         offset=card.offset * scale + offset,
+        photo_offset=card.photo_offset * scale,
         calibration=hashlib.sha256(data).hexdigest(),
     )

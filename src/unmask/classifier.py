@@ -55,9 +55,10 @@ class Card:
     """What a model says of itself.
 
     ``sha256`` is that of the .xml file followed by the .bin file; ``input_size`` the side of a
-    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset. ``calibration`` is
-    the sha256 of the user's calibration file that is in them, None without one. ``measured`` is
-    None where nobody recorded how good the model is.
+    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset, to which the
+    ``photo_offset`` is added where the face is in a photo. ``calibration`` is the sha256 of the
+    user's calibration file that is in them, None without one. ``measured`` is None where nobody
+    recorded how good the model is.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Card:
     offset: float
     calibration: str | None = None
     measured: Measured | None = None
+    photo_offset: float = 0.0
 
 
 class Classifier:
@@ -88,15 +90,18 @@ class Classifier:
             self.card = calibrated(self.card, calibration)
         self._network = compile_model(path, threads, precision, streams)
 
-    def logits(self, crops: np.ndarray) -> np.ndarray:
-        """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3)."""
-        return self._calibrated(self._network(crops)["logit"].reshape(-1))
+    def logits(self, crops: np.ndarray, is_photo: bool = False) -> np.ndarray:
+        """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3).
 
-    def evidence(self, crops: np.ndarray) -> np.ndarray:
+        ``is_photo`` says that they are of photos rather than of moving pictures.
+        """
+        return self._calibrated(self._network(crops)["logit"].reshape(-1), is_photo)
+
+    def evidence(self, crops: np.ndarray, is_photo: bool = False) -> np.ndarray:
         """What each part of the crops has to say: calibrated logits of fake, float32 (n, h, w).
 
-        A map's mean is the crop's logit, so ``logits`` need not be called as well. Crops are as
-        there. Raises ModelError when the model was exported before it could tell.
+        A map's mean is the crop's logit, so ``logits`` need not be called as well, whose arguments
+        these are. Raises ModelError when the model was exported before it could tell.
         """
         try:
             raw = self._network(crops)["evidence"]
@@ -105,15 +110,16 @@ class Classifier:
                 f"the model {self.card.name} {self.card.version} cannot tell where it looks: "
                 "export it again with 'unmask export'"
             ) from None
-        return self._calibrated(raw)
+        return self._calibrated(raw, is_photo)
 
-    def _calibrated(self, raw: np.ndarray) -> np.ndarray:
+    def _calibrated(self, raw: np.ndarray, is_photo: bool) -> np.ndarray:
         if not np.isfinite(raw).all():
             raise ModelError(
                 f"the model {self.card.name} gave no number for a face: try --precision f32, or "
                 "export it again"
             )
-        return (raw * self.card.scale + self.card.offset).astype(np.float32)
+        offset = self.card.offset + is_photo * self.card.photo_offset
+        return (raw * self.card.scale + offset).astype(np.float32)
 
 
 def _read_card(path: Path) -> Card:
@@ -137,10 +143,12 @@ def _read_card(path: Path) -> Card:
             str(fields["name"]), str(fields["version"]), str(fields["sha256"]),
             int(fields["input_size"]), float(calibration["scale"]), float(calibration["offset"]),
             measured=Measured(**fields["measured"]) if fields.get("measured") else None,
+            photo_offset=float(calibration.get("photo_offset", 0.0)),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{files[2].name} is no model card ({error!r}): {again}") from None
-    if not (card.input_size > 0 and math.isfinite(card.scale) and math.isfinite(card.offset)):
+    numbers = card.scale, card.offset, card.photo_offset
+    if not (card.input_size > 0 and all(map(math.isfinite, numbers))):
         raise ModelError(f"{files[2].name} has an impossible size or calibration: {again}")
     digest = hashlib.sha256()
     for file in files[:2]:

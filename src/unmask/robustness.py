@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import UnreadableError
-from unmask.video import Video
+from unmask.video import Video, is_image
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer
@@ -119,7 +119,7 @@ def analyze_altered(
     copy = folder / "altered_copy.mp4"
     try:
         altered_copy(path, alteration, copy, max_seconds)
-        return analyzer.analyze(copy)
+        return analyzer.analyze(copy, is_photo=is_image(Path(path)))
     finally:
         copy.unlink(missing_ok=True)
 

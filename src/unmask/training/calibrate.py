@@ -13,7 +13,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,11 @@ _MEASURED = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """``logit * scale + offset`` is calibrated; the shares are of the videos it was fitted on."""
+    """``logit * scale + offset`` is calibrated; the shares are of the videos it was fitted on.
+
+    For a photo ``photo_offset`` is added. It was fitted on ``real_photos``, of which
+    ``photo_false_positive_rate`` are called fake with it (None without photos).
+    """
 
     scale: float
     offset: float
@@ -53,6 +57,9 @@ class Calibration:
     true_positive_rate: float
     real_videos: int
     fake_videos: int
+    photo_offset: float = 0.0
+    photo_false_positive_rate: float | None = None
+    real_photos: int = 0
 
 
 def fit_calibration(
@@ -78,10 +85,7 @@ def fit_calibration(
     scale = float(regression.coef_[0, 0])
     if scale <= 0:
         raise DatasetError("the model scores real videos higher than fakes: train it further")
-    # The next larger score of a real video: with few of them, rather too careful than too bold.
-    limit = float(np.quantile(real, 1 - false_positives, method="higher"))
-    # Half-way to the next score, so that this video itself is not 0.5, which is called fake.
-    limit = (limit + float(np.min(logits[logits > limit], initial=limit + 1))) / 2
+    limit = _limit(real, logits, false_positives)
     return Calibration(
         scale=scale,
         offset=-scale * limit,
@@ -90,6 +94,16 @@ def fit_calibration(
         real_videos=len(real),
         fake_videos=len(fake),
     )
+
+
+def _limit(real: np.ndarray, logits: np.ndarray, false_positives: float) -> float:
+    """The logit that no more than the allowed share of ``real`` exceed; between two of ``logits``.
+
+    With few of them, rather too careful than too bold.
+    """
+    limit = float(np.quantile(real, 1 - false_positives, method="higher"))
+    # Half-way to the next score, so that this one itself is not 0.5, which is called fake.
+    return (limit + float(np.min(logits[logits > limit], initial=limit + 1))) / 2
 
 
 def _too_few(real: int, fake: int, fewest: int) -> DatasetError:
@@ -116,14 +130,35 @@ def calibrate(model: Path, split: Path, part: str = "val", false_positives: floa
 
 
 def calibrate_held_out(path: Path, false_positives: float = 0.05) -> Calibration:
-    """Fit on a ``held_out.csv`` of 'unmask train --head moments'; see there."""
+    """Fit on a ``held_out.csv`` of 'unmask train --head moments'; see there.
+
+    Real photos get a threshold of their own, where a dataset has enough of them: one that serves
+    each of these datasets.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [(float(r["logit"]), r["label"] == "fake") for r in csv.DictReader(file)]
+            rows = [
+                (float(r["logit"]), r["label"] == "fake", r["kind"] == "photo", r["dataset"])
+                for r in csv.DictReader(file)
+            ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} has no held-out videos ({error!r}): train again") from None
-    logits, labels = np.array(rows, float).reshape(-1, 2).T
-    return fit_calibration(logits, labels, false_positives)
+    logits, labels, are_photos = np.array([row[:3] for row in rows], float).reshape(-1, 3).T
+    moving = are_photos == 0
+    found = fit_calibration(logits[moving], labels[moving], false_positives)
+    datasets = np.where((are_photos == 1) & (labels == 0), [row[3] for row in rows], None)
+    photos = [
+        logits[datasets == name] * found.scale + found.offset
+        for name in {*datasets} - {None} if (datasets == name).sum() >= ENOUGH_VIDEOS
+    ]  # fmt: skip
+    if not photos:
+        return found
+    limit = max(_limit(each, each, false_positives) for each in photos)
+    every = np.concatenate(photos)
+    return replace(
+        found, photo_offset=-limit, photo_false_positive_rate=float((every > limit).mean()),
+        real_photos=len(every),
+    )  # fmt: skip
 
 
 def calibrate_on_videos(

@@ -41,6 +41,7 @@ from unmask.training.scores import (
     write_scores,
 )
 from unmask.verdict import Rule, judge, sigmoid
+from unmask.video import is_image
 
 _BATCH = 16
 # What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
@@ -190,14 +191,23 @@ def _bar(what: str) -> Progress:
 def crop_logits(
     crops: Sequence[Crop], folder: Path, classifier: Classifier
 ) -> Iterator[tuple[Crop, float | None]]:
-    """Every crop of a split's folder and its calibrated logit; None where it cannot be read."""
+    """Every crop of a split's folder and its calibrated logit; None where it cannot be read.
+
+    Those of photos are judged as photos are.
+    """
     for start in range(0, len(crops), _BATCH):
         batch = crops[start : start + _BATCH]
         images = [read_crop(folder / c.path, classifier.card.input_size) for c in batch]
         good = [image for image in images if image is not None]
         logits = iter(classifier.logits(np.stack(good)) if good else ())
         for crop, image in zip(batch, images, strict=True):
-            yield crop, None if image is None else float(next(logits))
+            if image is None:
+                yield crop, None
+                continue
+            logit = float(next(logits))
+            if is_image(Path(crop.video)):
+                logit += classifier.card.photo_offset
+            yield crop, logit
 
 
 def _judge_crops(

@@ -66,6 +66,11 @@ def export(
             f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
             "these fake ones are called fake"
         )
+        if found.real_photos:
+            calibrated += (
+                f"; photos get {found.photo_offset:+.2f}, by which "
+                f"{found.photo_false_positive_rate:.1%} of {found.real_photos} real ones are"
+            )
     int8 = ""
     if int8_crops:
         from unmask.training.quantize import quantize

@@ -41,12 +41,13 @@ from unmask.training.fit import (
 )
 from unmask.training.interrupt import StopSignals
 from unmask.training.ridge import solve
+from unmask.video import is_image
 
 # isort: split
 import keras
 
 HELD_OUT_NAME = "held_out.csv"
-"""Each training video's logit by a head that never saw its group."""
+"""Each training video's logit by a head that never saw its group, and those of unseen photos."""
 
 SHOWN = 0.6
 """The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
@@ -90,6 +91,7 @@ class Moments:
     ):  # fmt: skip
         self.split, self.output, self.settings, self.batches = split, output, settings, batches
         self.shown = as_they_are(train)
+        self.photos = _unseen_photos(train, self.shown)
         self.chunks = output / "features"
         self.weights_path = output / "xception_best.h5"
         card = run_card(settings, train, batches)
@@ -130,6 +132,7 @@ class Moments:
                 held_out, fitted = (
                     local.SHARPNESS * logits + added for logits in (held_out, fitted)
                 )
+            on_photos = self._on_photos(network)
         labels, groups = rows.labels[judged], rows.groups[judged]
         videos = defaultdict(list)
         for *video, score in zip(rows.videos[judged], groups, labels, held_out, strict=True):
@@ -139,7 +142,8 @@ class Moments:
         kernel, bias = network.layers[-1].get_weights()
         network.layers[-1].set_weights([kernel * scale, bias * scale + offset])
         model_file.save(network, self.weights_path, s.size)
-        self._write_held_out(videos, calibration)
+        seen = [("shown", *video, np.mean(scores)) for video, scores in videos.items()] + on_photos
+        self._write_held_out([(*video, logit * scale + offset) for *video, logit in seen])
         training, validation = (
             _figures(logits * scale + offset, labels) for logits in (fitted, held_out)
         )
@@ -298,14 +302,26 @@ class Moments:
             np.array([key[2] for key in videos]), fewest=2,
         )  # fmt: skip
 
-    def _write_held_out(self, videos: dict[tuple, list[float]], found: Calibration) -> None:
+    def _on_photos(self, network: keras.Model) -> list[tuple]:
+        """Each unseen photo's row of held_out.csv, its logit as the network has it."""
+        see = compiled(keras.Model(network.input, network.layers[-1].input))
+        kernel, bias = network.layers[-1].get_weights()
+        rows = [(crop, self._row(see, crop.path)) for crop in self.photos]
+        return [
+            ("photo", crop.video, crop.group, crop.is_fake, float(row @ kernel[:, 0] + bias[0]))
+            for crop, row in rows if row is not None
+        ]  # fmt: skip
+
+    def _write_held_out(self, rows: list[tuple]) -> None:
         path = self.output / HELD_OUT_NAME
+        datasets = {crop.video: crop.dataset for crop in (*self.shown, *self.photos)}
         with in_one_step(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(("video", "group", "label", "logit"))
-            for (video, group, is_fake), scores in videos.items():
-                mean = np.mean(scores) * found.scale + found.offset
-                writer.writerow((video, group, "fake" if is_fake else "real", f"{mean:.4f}"))
+            writer.writerow(("kind", "dataset", "video", "group", "label", "logit"))
+            for kind, video, group, is_fake, logit in rows:
+                label = "fake" if is_fake else "real"
+                dataset = datasets.get(video, "")
+                writer.writerow((kind, dataset, video, group, label, f"{logit:.4f}"))
 
 
 def as_they_are(crops: list[Crop]) -> list[Crop]:
@@ -318,6 +334,15 @@ def as_they_are(crops: list[Crop]) -> list[Crop]:
         for seen in videos.values()
         for i in np.unique(np.linspace(0, len(seen) - 1, min(_FRAMES, len(seen))).astype(int))
     ]
+
+
+def _unseen_photos(crops: list[Crop], shown: list[Crop]) -> list[Crop]:
+    """Photos of whom nothing is shown."""
+    seen = {crop.group for crop in shown}
+    return [
+        crop for crop in crops
+        if is_image(Path(crop.video)) and not crop.augmented and crop.group not in seen
+    ]  # fmt: skip
 
 
 def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -28,8 +28,8 @@ from unmask.runtime import Network
 from unmask.training import model_file, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
-from unmask.training.moments import SHOWN, as_they_are, equal_weights
 from unmask.training.ridge import solve
+from unmask.training.rows import as_they_are, equal_weights, share_out
 
 SIZE = 256
 RIDGE = 0.3
@@ -127,25 +127,28 @@ def probe(
     features, labels and groups of ``pairs``, where there are any.
     """
     folds, is_fake = parts(crops), np.array([crop.is_fake for crop in crops])
-    features, targets = list(shown.values()), [is_fake] * len(shown)
-    weights, all_folds = [np.zeros(len(crops)) for _ in shown], [folds] * len(shown)
-    weights[0] = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    # The conditions that are judged alone come first: they weigh nothing.
+    whole, *others = shown.values()
+    features, targets, all_folds = [*others, whole], [is_fake] * len(shown), [folds] * len(shown)
     if damaged is not None:
         features.append(damaged)
         targets.append(is_fake)
-        weights.append(weights[0])
         all_folds.append(folds)
+    drawn_count = 0
     if pairs:
         seen_too, labels, groups = pairs
+        drawn_count = len(labels)
         fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
         features.append(seen_too)
         targets.append(labels > 0)
-        share = sum(map(np.sum, weights)) * (1 - SHOWN) / SHOWN
-        weights.append(np.full(len(labels), share / len(labels)))
         all_folds.append([fold_of.get(group, -1) for group in groups])  # stills are never judged
+    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    weights = [
+        np.zeros(len(others) * len(crops)), share_out(weights, damaged is not None, drawn_count)
+    ]  # fmt: skip
     found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
-    logits = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
-    return dict(zip(shown, logits, strict=True))
+    *others, whole = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
+    return dict(zip(shown, (whole, *others), strict=True))
 
 
 def parts(crops: list[Crop]) -> np.ndarray:

@@ -1,12 +1,11 @@
 """Fit the head 'moments': features of a frozen network once, then one linear system.
 
 Minutes instead of hours, and where real fakes are few it carries further to generators that were
-never seen than training every layer does (measured: docs/model.md). Up to three kinds of rows stand
-in the system: crops of moving pictures as they are, every video weighing the same; with ``degrade``
-each of them once more, out of a smaller and coarser clip; and with ``pseudo_fakes`` the pairs that
-training draws, damaged alike (``Batches``). The solution is ridge regression of the label; Platt's
-scale on held-out videos then makes probabilities of it. With ``local_steps`` a branch is added that
-learns to see local forgeries where they are (``local``).
+never seen than training every layer does (measured: docs/model.md). What stands in the system is
+in ``rows``: with ``degrade`` copies of crops as well, with ``pseudo_fakes`` drawn pairs. The
+solution is ridge regression of the label; Platt's scale on held-out videos then makes
+probabilities of it. With ``local_steps`` a branch is added that learns to see local forgeries where
+they are (``local``).
 """
 
 import csv
@@ -16,19 +15,16 @@ from collections import defaultdict
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from unmask.data.degrade import as_a_clip
-from unmask.data.index import Crop, without_stills
+from unmask.data.index import Crop
 from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
 from unmask.training import local, model_file, xception
-from unmask.training.batches import Batches, read_crop
+from unmask.training.batches import Batches
 from unmask.training.calibrate import Calibration, fit_calibration
 from unmask.training.export import compiled
 from unmask.training.fit import (
@@ -41,7 +37,7 @@ from unmask.training.fit import (
 )
 from unmask.training.interrupt import StopSignals
 from unmask.training.ridge import solve
-from unmask.video import is_image
+from unmask.training.rows import Looker, as_they_are, unseen_photos
 
 # isort: split
 import keras
@@ -49,37 +45,16 @@ import keras
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group, and those of unseen photos."""
 
-SHOWN = 0.6
-"""The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
-
-Half of it have crops as they are, half their damaged copies."""
-
 FOLDS = 20  # parts of the groups that are held out in turn
-_FRAMES = 8  # crops of a video that count as they are
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
 _FREE_WITH_LOCAL = ("resume",)  # the branch was taught beside the head that the ridge gave
-_CHUNK = 20  # batches whose features are saved together
 
 
 def features_of(model: Path) -> Network:
     """What the head of a saved network with this head looks at: crops -> (n, d)."""
     network = model_file.load(model)
     return compiled(keras.Model(network.input, network.get_layer(xception.MOMENTS).output))
-
-
-class Rows(NamedTuple):
-    """Features (n, d) of crops with their labels, groups, weights, videos and paths, (n,) each.
-
-    What was drawn has no path.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-    weights: np.ndarray
-    videos: np.ndarray
-    paths: np.ndarray
 
 
 class Moments:
@@ -89,9 +64,9 @@ class Moments:
         self, split: Path, output: Path, settings: SimpleNamespace, train: list[Crop],
         batches: Batches,
     ):  # fmt: skip
-        self.split, self.output, self.settings, self.batches = split, output, settings, batches
+        self.output, self.settings, self.batches = output, settings, batches
         self.shown = as_they_are(train)
-        self.photos = _unseen_photos(train, self.shown)
+        self.photos = unseen_photos(train, self.shown)
         self.chunks = output / "features"
         self.weights_path = output / "xception_best.h5"
         card = run_card(settings, train, batches)
@@ -104,6 +79,7 @@ class Moments:
             )  # fmt: skip
         self.chunks.mkdir(parents=True, exist_ok=True)
         write_card(card, output)
+        self.look = Looker(split, self.chunks, settings.size, settings.seed, self._check)
 
     def fit(self) -> dict[str, float]:
         """Features, solution, weights; returns the row of the history."""
@@ -117,7 +93,9 @@ class Moments:
             model_file.save(network, start, s.size)
         see = features_of(start)
         with StopSignals() as self.stop:
-            rows, judged = self._rows(see)
+            rows, judged = self.look.rows(
+                see, self.shown, bool(s.degrade), self.batches, self._steps()
+            )
             found = solve(
                 rows.features, rows.labels, rows.weights, self._folds(rows.groups), s.ridge
             )
@@ -182,107 +160,21 @@ class Moments:
         """The branch's mean on each of these crops, or on each one drawn, (n,)."""
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
         if all(paths):
-            return np.concatenate([self._row(see, path) for path in paths.tolist()])
-        found = []
-        for batch in self.batches.epoch(0, self._steps()):
-            self._check()
-            found.append(see(batch.crops)[0][:, 0])
-        return np.concatenate(found)
+            return np.concatenate([self.look.crop(see, path) for path in paths.tolist()])
+        return self.look.drawn(see, self.batches, 0, self._steps())["features"][:, 0]
 
-    def _rows(self, see: Network) -> tuple[Rows, slice]:
-        """All rows, and which of them validate: crops as they are, if there are fakes among them.
-
-        Without real fakes those that were synthesised stand for them.
-        """
-        shown = self._chunk("shown", lambda: self._see_shown(see, False))
-        count, has_fakes = len(shown["labels"]), shown["labels"].any()
-        weights = equal_weights(shown["videos"], shown["labels"])
-        kinds, shares = [shown], [weights]
-        if self.settings.degrade:
-            kinds.append(self._chunk("damaged", lambda: self._see_shown(see, True)))
-            shares = [weights / 2, weights / 2]
-        drawn_from = len(kinds) * count
-        if self.batches.pseudo_fakes:
-            drawn = self._draw(see)
-            drawn["videos"] = np.array([
-                f"synthesised from {group}" if is_fake else group
-                for group, is_fake in zip(drawn["groups"], drawn["labels"], strict=True)
-            ])  # fmt: skip
-            drawn["paths"] = np.zeros(len(drawn["labels"]), str)
-            kinds.append(drawn)
-            each = np.full(len(drawn["labels"]), (1 - SHOWN) / len(drawn["labels"]))
-            shares = [*(SHOWN * share for share in shares), each]
-        keys = ("features", "labels", "groups", "videos", "paths")
-        together = {key: np.concatenate([kind[key] for kind in kinds]) for key in keys}
-        judged = slice(count) if has_fakes else slice(drawn_from, None)
-        return Rows(weights=np.concatenate(shares), **together), judged
-
-    def _see_shown(self, see: Network, is_damaged: bool) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(self.settings.seed) if is_damaged else None
-        features, kept = [], []
-        for crop in self.shown:
-            row = self._row(see, crop.path, crop.face_size, rng)
-            if row is not None:
-                features.append(row)
-                kept.append(crop)
-        return {
-            "features": np.stack(features), "labels": np.array([c.is_fake for c in kept]),
-            "groups": np.array([c.group for c in kept]),
-            "videos": np.array([c.video for c in kept]), "paths": np.array([c.path for c in kept]),
-        }  # fmt: skip
-
-    def _row(
-        self, see: Network, path: str, face_size: float = 0.0,
-        rng: np.random.Generator | None = None,
-    ) -> np.ndarray | None:  # fmt: skip
-        """What ``see`` makes of a crop of the split, (d,); None when it cannot be read.
-
-        With a source of chance the crop is damaged (``as_a_clip``).
-        """
-        self._check()
-        image = read_crop(self.split / path, self.settings.size)
-        if image is None:
-            return None
-        if rng:
-            image = as_a_clip(image, face_size or self.settings.size, rng)
-        return see(image[None].astype(np.float32) / 255)[0][0]
-
-    def _draw(self, see: Network) -> dict[str, np.ndarray]:
-        """Features of the drawn batches; those already in a chunk are not drawn again."""
-        from rich.progress import track
-
-        steps, chunks = self._steps(), []
-        for first in track(range(0, steps, _CHUNK), "features"):
-            last = min(steps, first + _CHUNK)
-            chunks.append(self._chunk(f"{first:06}", lambda a=first, b=last: self._see(see, a, b)))
-        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+    def _on_photos(self, network: keras.Model) -> list[tuple]:
+        """Each unseen photo's row of held_out.csv, its logit as the network has it."""
+        see = compiled(keras.Model(network.input, network.layers[-1].input))
+        kernel, bias = network.layers[-1].get_weights()
+        rows = [(crop, self.look.crop(see, crop.path)) for crop in self.photos]
+        return [
+            ("photo", crop.video, crop.group, crop.is_fake, float(row @ kernel[:, 0] + bias[0]))
+            for crop, row in rows if row is not None
+        ]  # fmt: skip
 
     def _steps(self) -> int:
         return (self.settings.steps_per_epoch or len(self.batches)) * self.settings.epochs
-
-    def _see(self, see: Network, first: int, last: int) -> dict[str, np.ndarray]:
-        features, labels, groups = [], [], []
-        for batch in self.batches.epoch(0, last, skip=first):
-            self._check()
-            features.append(see(batch.crops)[0])
-            labels.append(batch.labels[:, 0].astype(int))
-            groups += batch.groups
-        return {
-            "features": np.concatenate(features), "labels": np.concatenate(labels),
-            "groups": np.array(groups),
-        }  # fmt: skip
-
-    def _chunk(self, name: str, make) -> dict[str, np.ndarray]:
-        path = self.chunks / f"{name}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                return dict(saved)
-        except (OSError, ValueError, EOFError, BadZipFile):
-            pass
-        made = make()
-        with in_one_step(path) as partial, partial.open("wb") as file:
-            np.savez(file, **made)
-        return made
 
     def _check(self) -> None:
         if self.stop.asked:
@@ -302,16 +194,6 @@ class Moments:
             np.array([key[2] for key in videos]), fewest=2,
         )  # fmt: skip
 
-    def _on_photos(self, network: keras.Model) -> list[tuple]:
-        """Each unseen photo's row of held_out.csv, its logit as the network has it."""
-        see = compiled(keras.Model(network.input, network.layers[-1].input))
-        kernel, bias = network.layers[-1].get_weights()
-        rows = [(crop, self._row(see, crop.path)) for crop in self.photos]
-        return [
-            ("photo", crop.video, crop.group, crop.is_fake, float(row @ kernel[:, 0] + bias[0]))
-            for crop, row in rows if row is not None
-        ]  # fmt: skip
-
     def _write_held_out(self, rows: list[tuple]) -> None:
         path = self.output / HELD_OUT_NAME
         datasets = {crop.video: crop.dataset for crop in (*self.shown, *self.photos)}
@@ -322,37 +204,6 @@ class Moments:
                 label = "fake" if is_fake else "real"
                 dataset = datasets.get(video, "")
                 writer.writerow((kind, dataset, video, group, label, f"{logit:.4f}"))
-
-
-def as_they_are(crops: list[Crop]) -> list[Crop]:
-    """At most _FRAMES crops of each video, evenly spaced; no augmented ones, no stills."""
-    videos: dict[tuple[str, str], list[Crop]] = defaultdict(list)
-    for crop in without_stills([crop for crop in crops if not crop.augmented]):
-        videos[crop.video, crop.label].append(crop)
-    return [
-        seen[i]
-        for seen in videos.values()
-        for i in np.unique(np.linspace(0, len(seen) - 1, min(_FRAMES, len(seen))).astype(int))
-    ]
-
-
-def _unseen_photos(crops: list[Crop], shown: list[Crop]) -> list[Crop]:
-    """Photos of whom nothing is shown."""
-    seen = {crop.group for crop in shown}
-    return [
-        crop for crop in crops
-        if is_image(Path(crop.video)) and not crop.augmented and crop.group not in seen
-    ]  # fmt: skip
-
-
-def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights that sum to 1: half for each label, within it the same for each video, (n,)."""
-    keys = [f"{label} {video}" for video, label in zip(videos, labels, strict=True)]
-    _, which, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    weights = 1.0 / counts[which]
-    for label in (0, 1):
-        weights[labels == label] /= 2 * weights[labels == label].sum()
-    return weights
 
 
 def _figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -12,6 +12,9 @@ import numpy as np
 
 from unmask.runtime import WEIGHTS, compile_model
 
+MARGIN = 1.3
+"""The side of a crop over the longer side of the face's box."""
+
 _MEAN_BGR = (104.0, 117.0, 123.0)
 _STRIDES = (8, 16, 32)
 _ANCHOR_SIDES = ((16, 32), (64, 128), (256, 512))
@@ -130,7 +133,7 @@ def _decode(
 
 
 def crop_square(
-    box: tuple[float, float, float, float], margin: float = 1.3
+    box: tuple[float, float, float, float], margin: float = MARGIN
 ) -> tuple[int, int, int]:
     """Where ``crop_face`` cuts: left, top and side in pixels; it may reach outside the image."""
     x1, y1, x2, y2 = box
@@ -142,7 +145,7 @@ def crop_face(
     image: np.ndarray,
     box: tuple[float, float, float, float],
     size: int = 256,
-    margin: float = 1.3,
+    margin: float = MARGIN,
 ) -> np.ndarray:
     """Cut a square of ``margin`` x the box's longer side and resize it once to ``size``.
 

@@ -11,6 +11,8 @@ import av
 import cv2
 import numpy as np
 
+from unmask.faces import MARGIN
+
 _CLIP_FRAMES = 4
 # Encoders are given sides that are multiples of this: with others, libx264 gives equal pictures
 # unequal results now and then. libx265 is left out: it corrupted memory, and its threads wait for
@@ -24,7 +26,7 @@ def degrade(
     rng: np.random.Generator,
     face_size: float,
     strength: float = 1.0,
-    margin: float = 1.3,
+    margin: float = MARGIN,
 ) -> list[np.ndarray]:
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
@@ -172,7 +174,7 @@ def as_a_clip(
     """
     size = len(crop)
     scale = scale or np.exp(rng.uniform(np.log(0.4), 0))
-    side = int(np.clip(1.3 * face_size * scale, 24, size))
+    side = int(np.clip(MARGIN * face_size * scale, 24, size))
     small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
     crf = crf or int(rng.integers(20, 39))
     small = encode(

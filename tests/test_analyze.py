@@ -17,6 +17,7 @@ from unmask.analyze import find_inputs
 from unmask.errors import ModelError, SettingError, UsageError
 from unmask.explain import Exhibits
 from unmask.faces import crop_face
+from unmask.html_report import warnings
 from unmask.quality import sharpness
 from unmask.report import SCHEMA
 from unmask.verdict import sigmoid
@@ -80,6 +81,7 @@ def test_a_photo_is_judged_as_a_photo(analyzer, samples):
     assert expected < analyzer.classifier.logits(crop)[0] - 1  # the card's photo_offset
     assert analyzer.analyze(path).probability_fake == pytest.approx(sigmoid(expected), abs=0.03)
     with_map = analyzer.analyze(path, exhibits=(exhibits := Exhibits()))
+    assert any("hardly a manipulated photo" in each for each in warnings(with_map))
     (shown,) = exhibits.of(1)
     assert sigmoid(shown.evidence.mean()) == pytest.approx(with_map.probability_fake, abs=0.01)
 

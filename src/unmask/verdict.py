@@ -93,8 +93,6 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         reason = f"{subject} looks manipulated {figures}."
     else:
         reason = f"{subject} shows no sign of manipulation {figures}."
-        if is_image:
-            reason += " A photo says little, so that is no proof: a video would say more."
     return Verdict(name, reason, probability)
 
 

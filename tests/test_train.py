@@ -171,7 +171,7 @@ def test_photos_among_videos_are_judged_but_not_learned_from(split_folder, tmp_p
             crop = replace(crop, video=f"{crop.label}_{crop.group}.mp4")
             rows += [crop, replace(crop, frame=15)]
         elif not crop.is_fake:
-            rows.append(crop)
+            rows.append(replace(crop, video=f"{crop.group}.jpg"))
     write_index(tmp_path, rows)
     fit(tmp_path, tmp_path / "run", **MOMENTS)
     with (tmp_path / "run" / "held_out.csv").open() as file:

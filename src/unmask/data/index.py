@@ -50,6 +50,13 @@ class Crop:
         """1 for fake, 0 for real."""
         return int(self.label == "fake")
 
+    @property
+    def is_photo(self) -> bool:
+        """Whether it was cut from a photo. Of crops without an index, nobody knows: False."""
+        from unmask.video import is_image  # brings the decoder with it
+
+        return is_image(Path(self.video)) and self.video != self.path
+
 
 def write_index(folder: Path, crops: Iterable[Crop]) -> Path:
     """Write ``folder/index.csv`` in one step: it is whole or it is not there."""

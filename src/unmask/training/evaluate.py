@@ -41,7 +41,6 @@ from unmask.training.scores import (
     write_scores,
 )
 from unmask.verdict import Rule, judge, sigmoid
-from unmask.video import is_image
 
 _BATCH = 16
 # What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
@@ -205,7 +204,7 @@ def crop_logits(
                 yield crop, None
                 continue
             logit = float(next(logits))
-            if is_image(Path(crop.video)):
+            if crop.is_photo:
                 logit += classifier.card.photo_offset
             yield crop, logit
 

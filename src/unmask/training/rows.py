@@ -17,7 +17,6 @@ from unmask.data.index import Crop, without_stills
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
 from unmask.training.batches import Batches, read_crop
-from unmask.video import is_image
 
 SHOWN = 0.6
 """The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
@@ -165,10 +164,7 @@ def as_they_are(crops: list[Crop]) -> list[Crop]:
 def unseen_photos(crops: list[Crop], shown: list[Crop]) -> list[Crop]:
     """Photos of whom nothing is shown."""
     seen = {crop.group for crop in shown}
-    return [
-        crop for crop in crops
-        if is_image(Path(crop.video)) and not crop.augmented and crop.group not in seen
-    ]  # fmt: skip
+    return [c for c in crops if c.is_photo and not c.augmented and c.group not in seen]
 
 
 def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 RUN is a folder of 'unmask train --head moments', whose held_out.csv has every training video's
 logit by a head that never saw the video's group (a branch, of --local-steps, has: it is taught to
 add nothing there); MANIFEST is what 'unmask preprocess' was given.
-Prints the figures of all videos, and of each method's fakes against all real videos, with 95 %
-intervals over groups; and how many of each dataset's real photos, and of the fake videos, lie above
+Prints the figures of all videos and of those sources that have fakes, where clips of one kind stand
+on both sides; those of each method's fakes against all real videos, with 95 % intervals over
+groups; and how many of each dataset's real photos, and of the fake videos, lie above
 the threshold of videos and that of photos. Needs the extra 'train'.
 """
 
@@ -35,11 +36,13 @@ def main() -> None:
         listed = list(csv.DictReader(file))
     rows = [row for row in listed if row["kind"] == "shown"]
     methods = {str(source.path): source.method for source in read_manifest(args.manifest)}
-    whole = figures(rows)
-    print(f"{whole.real} real and {whole.fake} fake videos, {whole.groups} groups\n")
-    print("| | value [95 % interval] |\n|---|---|")
+    with_fakes = {row["dataset"] for row in rows if row["label"] == "fake"}
+    whole, alike = figures(rows), figures([r for r in rows if r["dataset"] in with_fakes])
+    print("| [95 % interval] | all | sources with fakes |\n|---|---|---|")
+    for name in ("real", "fake", "groups"):
+        print(f"| {name} | {getattr(whole, name)} | {getattr(alike, name)} |")
     for name in SHOWN:
-        print(f"| {name} | {whole.metrics[name]} |")
+        print(f"| {name} | {whole.metrics[name]} | {alike.metrics[name]} |")
     real = [row for row in rows if row["label"] == "real"]
     by_method = defaultdict(list)
     for row in rows:

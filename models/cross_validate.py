@@ -29,7 +29,7 @@ from unmask.training import model_file, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
 from unmask.training.ridge import solve
-from unmask.training.rows import as_they_are, equal_weights, share_out
+from unmask.training.rows import as_they_are, equal_weights, see_drawn, share_out
 
 SIZE = 256
 RIDGE = 0.3
@@ -62,8 +62,8 @@ def main() -> None:
             args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
             pseudo_fakes=args.pseudo_fakes,
         )  # fmt: skip
-        drawn_features, *others = drawn(see, batches, args.pairs)
-        pairs = [drawn_features[:, chosen], *others]
+        pairs = see_drawn(see, batches, 0, args.pairs)
+        pairs["features"] = pairs["features"][:, chosen]
     judged = probe(features, crops, damaged, pairs)
     print(
         "| judged by | all | sources with fakes | swaps above their original | "
@@ -107,19 +107,11 @@ def seen(
     return np.concatenate(features), np.log(probability / (1 - probability))
 
 
-def drawn(see: Network, batches: Batches, steps: int) -> list[np.ndarray]:
-    """Features, labels and groups of what training would draw."""
-    found = [
-        (see(batch.crops)[0], batch.labels[:, 0], batch.groups) for batch in batches.epoch(0, steps)
-    ]
-    return [np.concatenate(each) for each in zip(*found, strict=True)]
-
-
 def probe(
     shown: dict[str, np.ndarray],
     crops: list[Crop],
     damaged: np.ndarray | None,
-    pairs: list[np.ndarray] | None,
+    pairs: dict[str, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     """Logits of linear classifiers, each of crops of a source that it was not fitted on.
 
@@ -136,12 +128,13 @@ def probe(
         all_folds.append(folds)
     drawn_count = 0
     if pairs:
-        seen_too, labels, groups = pairs
-        drawn_count = len(labels)
+        drawn_count = len(pairs["labels"])
         fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
-        features.append(seen_too)
-        targets.append(labels > 0)
-        all_folds.append([fold_of.get(group, -1) for group in groups])  # stills are never judged
+        features.append(pairs["features"])
+        targets.append(pairs["labels"])
+        all_folds.append(
+            [fold_of.get(each, -1) for each in pairs["groups"]]
+        )  # stills are never judged
     weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
     weights = [
         np.zeros(len(others) * len(crops)), share_out(weights, damaged is not None, drawn_count)

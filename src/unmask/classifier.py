@@ -8,6 +8,7 @@ all three from a trained ``.h5``.
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,18 +91,19 @@ class Classifier:
             self.card = calibrated(self.card, calibration)
         self._network = compile_model(path, threads, precision, streams)
 
-    def logits(self, crops: np.ndarray, is_photo: bool = False) -> np.ndarray:
+    def logits(self, crops: np.ndarray, is_photo: bool | Sequence[bool] = False) -> np.ndarray:
         """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3).
 
-        ``is_photo`` says that they are of photos rather than of moving pictures.
+        ``is_photo`` says of all of them, or of each, that it is of a photo rather than of a moving
+        picture.
         """
         return self._calibrated(self._network(crops)["logit"].reshape(-1), is_photo)
 
     def evidence(self, crops: np.ndarray, is_photo: bool = False) -> np.ndarray:
         """What each part of the crops has to say: calibrated logits of fake, float32 (n, h, w).
 
-        A map's mean is the crop's logit, so ``logits`` need not be called as well, whose arguments
-        these are. Raises ModelError when the model was exported before it could tell.
+        A map's mean is the crop's logit, so ``logits`` need not be called as well; crops are as
+        there. Raises ModelError when the model was exported before it could tell.
         """
         try:
             raw = self._network(crops)["evidence"]
@@ -112,13 +114,13 @@ class Classifier:
             ) from None
         return self._calibrated(raw, is_photo)
 
-    def _calibrated(self, raw: np.ndarray, is_photo: bool) -> np.ndarray:
+    def _calibrated(self, raw: np.ndarray, is_photo: bool | Sequence[bool]) -> np.ndarray:
         if not np.isfinite(raw).all():
             raise ModelError(
                 f"the model {self.card.name} gave no number for a face: try --precision f32, or "
                 "export it again"
             )
-        offset = self.card.offset + is_photo * self.card.photo_offset
+        offset = self.card.offset + np.multiply(is_photo, self.card.photo_offset)
         return (raw * self.card.scale + offset).astype(np.float32)
 
 

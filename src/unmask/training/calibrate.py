@@ -135,26 +135,26 @@ def calibrate_held_out(path: Path, false_positives: float = 0.05) -> Calibration
     Real photos get a threshold of their own, where a dataset has enough of them: one that serves
     each of these datasets.
     """
+    shown, photos = [], defaultdict(list)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                (float(r["logit"]), r["label"] == "fake", r["kind"] == "photo", r["dataset"])
-                for r in csv.DictReader(file)
-            ]
+            for row in csv.DictReader(file):
+                if row["kind"] == "shown":
+                    shown.append((float(row["logit"]), row["label"] == "fake"))
+                elif row["label"] == "real":
+                    photos[row["dataset"]].append(float(row["logit"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} has no held-out videos ({error!r}): train again") from None
-    logits, labels, are_photos = np.array([row[:3] for row in rows], float).reshape(-1, 3).T
-    moving = are_photos == 0
-    found = fit_calibration(logits[moving], labels[moving], false_positives)
-    datasets = np.where((are_photos == 1) & (labels == 0), [row[3] for row in rows], None)
-    photos = [
-        logits[datasets == name] * found.scale + found.offset
-        for name in {*datasets} - {None} if (datasets == name).sum() >= ENOUGH_VIDEOS
+    logits, labels = np.array(shown, float).reshape(-1, 2).T
+    found = fit_calibration(logits, labels, false_positives)
+    enough = [
+        np.array(each) * found.scale + found.offset
+        for each in photos.values() if len(each) >= ENOUGH_VIDEOS
     ]  # fmt: skip
-    if not photos:
+    if not enough:
         return found
-    limit = max(_limit(each, each, false_positives) for each in photos)
-    every = np.concatenate(photos)
+    limit = max(_limit(each, each, false_positives) for each in enough)
+    every = np.concatenate(enough)
     return replace(
         found, photo_offset=-limit, photo_false_positive_rate=float((every > limit).mean()),
         real_photos=len(every),

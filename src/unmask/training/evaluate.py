@@ -197,16 +197,13 @@ def crop_logits(
     for start in range(0, len(crops), _BATCH):
         batch = crops[start : start + _BATCH]
         images = [read_crop(folder / c.path, classifier.card.input_size) for c in batch]
-        good = [image for image in images if image is not None]
-        logits = iter(classifier.logits(np.stack(good)) if good else ())
+        good = [(c, i) for c, i in zip(batch, images, strict=True) if i is not None]
+        logits = iter(())
+        if good:
+            readable, pictures = zip(*good, strict=True)
+            logits = iter(classifier.logits(np.stack(pictures), [c.is_photo for c in readable]))
         for crop, image in zip(batch, images, strict=True):
-            if image is None:
-                yield crop, None
-                continue
-            logit = float(next(logits))
-            if crop.is_photo:
-                logit += classifier.card.photo_offset
-            yield crop, logit
+            yield crop, None if image is None else float(next(logits))
 
 
 def _judge_crops(

@@ -37,7 +37,7 @@ from unmask.training.fit import (
 )
 from unmask.training.interrupt import StopSignals
 from unmask.training.ridge import solve
-from unmask.training.rows import Looker, as_they_are, unseen_photos
+from unmask.training.rows import Looker, as_they_are, see_drawn, unseen_photos
 
 # isort: split
 import keras
@@ -161,10 +161,13 @@ class Moments:
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
         if all(paths):
             return np.concatenate([self.look.crop(see, path) for path in paths.tolist()])
-        return self.look.drawn(see, self.batches, 0, self._steps())["features"][:, 0]
+        drawn = see_drawn(see, self.batches, 0, self._steps(), self._check)
+        return drawn["features"][:, 0]
 
     def _on_photos(self, network: keras.Model) -> list[tuple]:
         """Each unseen photo's row of held_out.csv, its logit as the network has it."""
+        if not self.photos:
+            return []
         see = compiled(keras.Model(network.input, network.layers[-1].input))
         kernel, bias = network.layers[-1].get_weights()
         rows = [(crop, self.look.crop(see, crop.path)) for crop in self.photos]

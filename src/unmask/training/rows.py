@@ -95,19 +95,6 @@ class Looker:
             image = as_a_clip(image, face_size or self._size, rng)
         return see(image[None].astype(np.float32) / 255)[0][0]
 
-    def drawn(self, see: Network, batches: Batches, first: int, last: int) -> dict[str, np.ndarray]:
-        """What ``see`` makes of some drawn batches, with their labels and groups."""
-        features, labels, groups = [], [], []
-        for batch in batches.epoch(0, last, skip=first):
-            self._check()
-            features.append(see(batch.crops)[0])
-            labels.append(batch.labels[:, 0].astype(int))
-            groups += batch.groups
-        return {
-            "features": np.concatenate(features), "labels": np.concatenate(labels),
-            "groups": np.array(groups),
-        }  # fmt: skip
-
     def _see_shown(
         self, see: Network, shown: list[Crop], is_damaged: bool
     ) -> dict[str, np.ndarray]:
@@ -132,7 +119,7 @@ class Looker:
         for first in track(range(0, steps, _CHUNK), "features"):
             last = min(steps, first + _CHUNK)
             chunks.append(self._chunk(
-                f"{first:06}", lambda a=first, b=last: self.drawn(see, batches, a, b)
+                f"{first:06}", lambda a=first, b=last: see_drawn(see, batches, a, b, self._check)
             ))  # fmt: skip
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
@@ -147,6 +134,25 @@ class Looker:
         with in_one_step(path) as partial, partial.open("wb") as file:
             np.savez(file, **made)
         return made
+
+
+def see_drawn(
+    see: Network, batches: Batches, first: int, last: int, check: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
+    """Features (n, d) of some drawn batches, with their labels and groups, (n,) each.
+
+    ``check`` is called before each batch.
+    """
+    features, labels, groups = [], [], []
+    for batch in batches.epoch(0, last, skip=first):
+        check()
+        features.append(see(batch.crops)[0])
+        labels.append(batch.labels[:, 0].astype(int))
+        groups += batch.groups
+    return {
+        "features": np.concatenate(features), "labels": np.concatenate(labels),
+        "groups": np.array(groups),
+    }  # fmt: skip
 
 
 def as_they_are(crops: list[Crop]) -> list[Crop]:

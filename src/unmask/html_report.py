@@ -312,7 +312,7 @@ def warnings(report: Report) -> list[str]:
         )
     if report.tracks and report.is_image:
         found.append(
-            "The verdict hangs on a single picture, and by a model made for videos hardly a "
+            "The verdict hangs on a single picture, and by a model made for moving ones hardly a "
             "manipulated photo is found: a video of the same person would say more."
         )
     elif 0 < report.frames_judged < FEW_FRAMES:

@@ -107,6 +107,10 @@ def test_settings_reach_their_rooms(real_clip):
     assert report.verdict == ("fake" if report.probability_fake >= 0.9 else "real")
     assert report.reason.startswith("The mean over 2 faces of 1 person")
     assert unmask.analyze(real_clip, min_face=300).verdict == "no_face"
+    assert not any("--sampling" in each for each in warnings(report))
+    assert any("--sampling keyframes" in each for each in warnings(
+        unmask.analyze(real_clip, sampling="keyframes")
+    ))  # fmt: skip
     with pytest.raises(SettingError, match="max_fames"):
         unmask.analyze(real_clip, max_fames=2)
     with pytest.raises(SettingError, match="between 0 and 1"):

@@ -137,6 +137,26 @@ def test_faster_sampling_decodes_less_and_stays_near(tmp_path, sampling):
     assert video.damage is None
 
 
+@pytest.mark.parametrize(
+    ("name", "gop", "is_seen"),
+    [
+        ("a.mp4", 70, lambda index: index % 70 <= 30),
+        ("a.mkv", 70, lambda index: index % 70 <= 30),
+        ("a.mp4", 240, lambda index: index < 178),
+        ("a.ts", 70, lambda index: True),
+    ],
+)  # fmt: skip
+def test_fast_sampling_looks_at_the_first_part_between_keyframes(tmp_path, name, gop, is_seen):
+    encoder, seconds = {"g": str(gop), "bf": "2"}, [i / 12.5 for i in range(240)]
+    path = write_video(tmp_path / name, numbered(240), seconds=seconds, encoder=encoder)
+    video, frames = sample(path, every=10, sampling="fast")
+    due = [index for index in range(0, 240, 10) if is_seen(index)]
+    assert [frame.index // 10 * 10 for frame in frames] == due
+    assert all(number_of(frame.image) == frame.index for frame in frames)
+    assert (video.frames_decoded < 110) == (gop == 70 and name != "a.ts")
+    assert video.damage is None
+
+
 @pytest.mark.parametrize("stated", [0.2, 160.0])
 def test_cap_does_not_believe_the_header(tmp_path, stated):
     path = tmp_path / "liar.mkv"

@@ -304,6 +304,12 @@ def warnings(report: Report) -> list[str]:
     if report.damage:
         found.append(f"The file is damaged ({report.damage}): only a part of it was judged.")
     video = report.video
+    if video and video.sampling != "exact" and not report.is_image:
+        found.append(
+            f"Only parts of the video were looked at (--sampling {video.sampling}): what was "
+            "manipulated for a few seconds may lie between them. Without that setting nothing "
+            "does."
+        )
     if video and video.bits_per_pixel is not None and video.bits_per_pixel < COMPRESSED:
         found.append(
             f"The file is strongly compressed: {video.bits_per_pixel:.3f} bits for each pixel "

@@ -120,7 +120,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "sampling",
         "exact",
-        "'exact': just these frames; 'fast' and 'keyframes' decode less and take frames nearby",
+        "'exact': just these frames; 'fast' looks at the first two fifths of what lies between "
+        "two keyframes, 'keyframes' at these alone, and both take frames nearby",
         _FACES,
         type=str,
         choices=("exact", "fast", "keyframes"),

@@ -43,6 +43,12 @@ class Timetable:
         last = np.searchsorted(self.keyframes, second + TIME_STAMP_ERROR, "right") - 1
         return float(self.keyframes[last]) if last >= 0 else 0.0
 
+    def keyframe_after(self, second: float) -> float:
+        """When the next keyframe is shown; the end of the video after the last one."""
+        following = np.searchsorted(self.keyframes, second + TIME_STAMP_ERROR, "right")
+        is_last = following == len(self.keyframes)
+        return self.seconds if is_last else float(self.keyframes[following])
+
 
 def read_timetable(path: Path, stream: av.VideoStream) -> Timetable:
     """The timetable of an open video's stream, for the part of the file that is there.

@@ -22,7 +22,7 @@ from unmask.container import (
     upright_rgb,
 )
 from unmask.errors import UnreadableError
-from unmask.timetable import TIME_STAMP_ERROR, read_timetable
+from unmask.timetable import TIME_STAMP_ERROR, Timetable, read_timetable
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
 VIDEO_SUFFIXES = frozenset(
@@ -38,6 +38,9 @@ _NUMBERED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _NUMBERED_CODECS = ("h264",)
 _REORDERED = 32  # packets: H.264 shows a picture at most 16 later than it is coded
 _WORTH_SEEKING = 24  # frames: a seek empties the decoder's pipeline, which costs about as much
+_LOOKED_AT = 0.4  # 'fast' decodes so much of what lies between two keyframes,
+_MOST_UNSEEN = 5.0  # seconds: or more, so that what it leaves out is never longer,
+_SHORT = 10.0  # seconds: and of videos up to this length all
 
 
 @dataclass(frozen=True)
@@ -234,8 +237,9 @@ class Video:
         time stamp over the whole video, and never closer than ``every`` frames; what lies between
         is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames, and of
         H.264 decodes no others than they are built on; 'fast' decodes only frames that others are
-        built on, 'keyframes' only those that stand alone, and both take the first one that comes
-        when a frame is due. Call it once.
+        built on, of what lies between two keyframes the first part alone, and 'keyframes' only
+        those that stand alone; both take the first one that comes when a frame is due. Call it
+        once.
 
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
@@ -249,7 +253,7 @@ class Video:
         elif sampling == "exact":
             frames = (counted for counted in self._counted() if counted[0] % every == 0)
         else:
-            frames = self._due(every)
+            frames = self._due(every, is_skipping=sampling == "fast")
         for index, frame in frames:
             yield Frame(index, self._second(frame, index), self._to_rgb(frame))
 
@@ -286,22 +290,39 @@ class Video:
             and self._first.pts in self._numbers
         )
 
-    def _due(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The first decoded frame at or after every ``every``-th, numbered by its time."""
-        rate, due = self.info.fps or 25.0, 0
+    def _due(self, every: int, is_skipping: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The first decoded frame at or after every ``every``-th.
+
+        ``is_skipping`` leaves out the last part of what lies between two keyframes.
+        """
+        timetable, due, skipped_to = self._timetable(), 0, 0.0
+        if not len(timetable.keyframes) or timetable.seconds <= _SHORT:
+            is_skipping = False
         for count, frame in self._counted():
-            index = round(self._second(frame, count) * rate)
+            second = self._second(frame, count)
+            index = timetable.index(second)
             if index >= due:
                 due = (index // every + 1) * every
                 yield index, frame
+            if not is_skipping:
+                continue
+            keyframe = timetable.keyframe_after(second)
+            between = keyframe - timetable.keyframe_before(second)
+            is_seen = keyframe - second < min((1 - _LOOKED_AT) * between, _MOST_UNSEEN)
+            is_far = timetable.index(keyframe) - index > _WORTH_SEEKING
+            # Never to one keyframe twice: a seek may go back, where the index is wrong.
+            if is_seen and is_far and keyframe > skipped_to:
+                if keyframe == timetable.seconds:
+                    self._check_end(timetable.second(len(timetable.frames) - 1))
+                    return
+                self._seek(keyframe)
+                skipped_to = keyframe
 
     def _spread(
         self, every: int, max_frames: int, leave_out: bool
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """At most ``max_frames`` frames, evenly spaced in time and ``every`` frames apart."""
-        timetable = read_timetable(self.path, self._stream)
-        if self._container.format.name not in _INDEXED:
-            timetable = timetable.without_keyframes()
+        timetable = self._timetable()
         self._check_end(timetable.second(len(timetable.frames) - 1))
         found, due, latest = 0, 0.0, 0.0
         if leave_out:
@@ -323,6 +344,12 @@ class Video:
             keyframe = timetable.keyframe_before(due)
             if timetable.index(keyframe) - index > _WORTH_SEEKING:
                 self._seek(keyframe)
+
+    def _timetable(self) -> Timetable:
+        """The video's, with those keyframes that a seek is sure to find."""
+        timetable = read_timetable(self.path, self._stream)
+        known = self._container.format.name in _INDEXED
+        return timetable if known else timetable.without_keyframes()
 
     def _seek(self, second: float) -> None:
         """Go on at the keyframe that is shown then."""

@@ -43,7 +43,7 @@ class Face:
 
 
 class FaceDetector:
-    """Finds all faces of an image. Not to be shared by threads.
+    """Finds all faces of an image. Safe to share by threads.
 
     ``working_size`` bounds the longer side, in pixels, of the picture in which faces are looked
     for; smaller images are not enlarged. ``min_score`` in [0, 1], ``min_face`` in source pixels.
@@ -60,16 +60,9 @@ class FaceDetector:
         self.working_size = working_size
         self.min_score = min_score
         self.min_face = min_face
-        self._blob = np.empty((1, 3, 0, 0), np.float32)
         self._network = compile_model(
-            WEIGHTS / "retinaface_mnet025.onnx", threads=threads, precision=precision
+            WEIGHTS / "retinaface_mnet025.onnx", threads, precision, mean_bgr=_MEAN_BGR
         )
-
-    def _input(self, rows: int, cols: int) -> np.ndarray:
-        """The network's input, allocated once for all frames of one size."""
-        if self._blob.shape[2:] != (rows, cols):
-            self._blob = np.empty((1, 3, rows, cols), np.float32)
-        return self._blob
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces of an RGB ``uint8`` image (height, width, 3), from left to right."""
@@ -80,16 +73,14 @@ class FaceDetector:
             size = max(1, round(width * scale)), max(1, round(height * scale))
             small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         rows, cols = small.shape[:2]
-        padded_rows, padded_cols = (-(-n // _WORKING_MULTIPLE) * _WORKING_MULTIPLE
-                                    for n in (rows, cols))  # fmt: skip
-        blob = self._input(padded_rows, padded_cols)
-        blob.fill(0)
-        blob[0, :, :rows, :cols] = small[:, :, ::-1].transpose(2, 0, 1)
-        blob[0, :, :rows, :cols] -= np.array(_MEAN_BGR, np.float32)[:, None, None]
-        output = self._network(blob)
+        below, beside = -rows % _WORKING_MULTIPLE, -cols % _WORKING_MULTIPLE
+        padded = cv2.copyMakeBorder(
+            small, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=_MEAN_BGR[::-1]
+        )
+        output = self._network(padded[None])
         boxes, scores, landmarks = _decode(
             output["loc"][0], output["conf"][0, :, 1], output["landmarks"][0],
-            _anchors(padded_rows, padded_cols), self.min_score,
+            _anchors(*padded.shape[:2]), self.min_score,
         )  # fmt: skip
         factor = np.array([width / cols, height / rows], np.float32)
         boxes, landmarks = boxes * np.tile(factor, 2), landmarks * factor

@@ -44,9 +44,9 @@ OPEN := $(if $(filter open,$(DATA)),--open)
 train-shipped-model: $(RUN)/preprocessed/index.csv
 	$(BIN)/unmask split $(<D) $(RUN)/split --ratios 100/0/0 --min-blur 4
 	$(BIN)/unmask train $(RUN)/split $(RUN)/model --resume --init $(INIT) \
-	  --head moments --batch 24 --ridge 0.3 \
+	  --head moments --batch 24 --epochs 1 --steps-per-epoch 450 --ridge 0.3 \
 	  --local-steps 350 --learning-rate 2e-4 --average 0.98 \
-	  --degrade 0.6 --pseudo-fakes $(if $(OPEN),1,0.1) \
+	  --degrade 0.6 --pseudo-fakes $(if $(OPEN),1,0) \
 	  --families self_blend=0.3,decoder_look=0.2,cross_swap=0.2,mouth_edit=0.15,resynthesis=0.15
 	$(BIN)/unmask export $(RUN)/model/xception_best.h5 $(RUN)/exported \
 	  --crops $(RUN)/split/train --calibrate $(RUN)/model/held_out.csv

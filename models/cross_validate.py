@@ -1,18 +1,18 @@
 """Does what a network sees carry over to generators it was not shown? Leave-one-source-out.
 
-    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments] [--learning-curve ...]
+    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments] [--pairs 200 ...]
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
 videos by their mean: as they are, compressed, and at half the size. It is fitted as the head
-``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and to real ones
-painted anew (not with ``--pseudo-fakes 0``). With ``--head`` another head is put on the model's
-layers, of whose features ``--features`` takes the first so many. Prints video
+``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and with
+``--pairs`` to so many drawn batches. With ``--head`` another head is put on the model's layers,
+of whose features ``--features`` takes the first so many. Prints video
 AUCs: of all fakes against all reals, and of those sources that have fakes alone, where clips of one
 kind stand on both sides; and how many swaps lie above the original of their group. The network's
 own output is printed beside: it is a fair figure only for sources that the network was not trained
-on. ``--learning-curve`` then prints the AUC by the number of sources whose fakes are fitted to.
-Needs the extra 'train'.
+on. ``--learning-curve`` prints instead how the AUC grows with the number of sources whose fakes are
+fitted to. Needs the extra 'train'.
 """
 
 import argparse
@@ -26,21 +26,17 @@ from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, read_index
 from unmask.runtime import Network
 from unmask.training import model_file, xception
-from unmask.training.batches import read_crop
+from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
 from unmask.training.ridge import solve
-from unmask.training.rows import ALTERED, Row, as_they_are, rows_of, weigh
+from unmask.training.rows import as_they_are, equal_weights, see_drawn, share_out
 
 SIZE = 256
 RIDGE = 0.3
 REAL_PARTS = 8  # sources without fakes are taken together in so many parts
-CONDITIONS = {
-    "as they are": ALTERED["shown"],
-    "CRF 35": lambda image, crop, rng: as_a_clip(image, crop.face_size, rng, 1.0, 35),
-    "half the size": lambda image, crop, rng: as_a_clip(image, crop.face_size, rng, 0.5, 23),
-}
 COUNTS = (2, 4, 8, 12, 16, 20)  # sources with fakes, in the learning curve
 DRAWS = 6  # of sources for each count
+CONDITIONS = {"as they are": (), "CRF 35": (1.0, 35), "half the size": (0.5, 23)}
 
 
 def main() -> None:
@@ -49,26 +45,32 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("preprocessed", type=Path)
     parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
-    parser.add_argument("--degrade", type=float, default=0.6, help="0: no damaged copies")
-    parser.add_argument(
-        "--pseudo-fakes", type=float, default=0.1, help="the painted ones' share of fakes"
-    )
+    parser.add_argument("--pairs", type=int, default=0, help="batches of pairs to fit on")
+    parser.add_argument("--degrade", type=float, default=0.6, help="as in 'unmask train'")
+    parser.add_argument("--pseudo-fakes", type=float, default=0.35, help="as in 'unmask train'")
     parser.add_argument("--features", type=int, help="the first so many alone")
     parser.add_argument("--learning-curve", action="store_true")
     args = parser.parse_args()
-    crops = as_they_are(read_index(args.preprocessed))
+    index = read_index(args.preprocessed)
+    crops = as_they_are(index)
     see = watched(args.model, args.head)
+    if args.learning_curve:
+        print_learning_curve(seen(see, args.preprocessed, crops, ())[0], crops)
+        return
     found = {name: seen(see, args.preprocessed, crops, how) for name, how in CONDITIONS.items()}
-    features = {name: each[:, : args.features] for name, (each, _) in found.items()}
-    rows = rows_of(crops, bool(args.degrade), bool(args.pseudo_fakes))
-    copies = [
-        seen(see, args.preprocessed, [row.crop for row in rows if row.kind == kind], how)[0]
-        for kind, how in ALTERED.items()
-        if kind != "shown" and any(row.kind == kind for row in rows)
-    ]
-    copies = [each[:, : args.features] for each in copies]
-    weights = weigh(rows, args.pseudo_fakes)
-    judged = probe(features, copies, rows, weights)
+    chosen = slice(args.features)
+    features = {name: each[:, chosen] for name, (each, _) in found.items()}
+    damaged = pairs = None
+    if args.degrade:
+        damaged = seen(see, args.preprocessed, crops, (None, None))[0][:, chosen]
+    if args.pairs:
+        batches = Batches(
+            args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
+            pseudo_fakes=args.pseudo_fakes,
+        )  # fmt: skip
+        pairs = see_drawn(see, batches, 0, args.pairs)
+        pairs["features"] = pairs["features"][:, chosen]
+    judged = probe(features, crops, damaged, pairs)
     print(
         "| judged by | all | sources with fakes | swaps above their original | "
         + " | ".join(list(CONDITIONS)[1:])
@@ -80,11 +82,6 @@ def main() -> None:
         whole, *damaged = logits.values()
         cells = [*figures(whole, crops), *(figures(each, crops)[0] for each in damaged)]
         print(f"| {name} | {' | '.join(cells)} |")
-    if args.learning_curve:
-        print("\n| sources whose fakes are fitted to | AUC of the others' fakes |\n|---|---|")
-        for count in COUNTS:
-            aucs = learned_from(count, features["as they are"], crops)
-            print(f"| {count} | {np.mean(aucs):.3f} ({min(aucs):.3f} to {max(aucs):.3f}) |")
 
 
 def watched(model: Path, head: str | None) -> Network:
@@ -98,14 +95,17 @@ def watched(model: Path, head: str | None) -> Network:
     return compiled(keras.Model(network.input, [network.layers[-2].input, network.output]))
 
 
-def seen(see: Network, folder: Path, crops: list[Crop], how) -> tuple[np.ndarray, np.ndarray]:
-    """What the network sees of the crops, altered so, (n, d), and its logits, (n,)."""
+def seen(
+    see: Network, folder: Path, crops: list[Crop], how: tuple
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the network sees of the crops, (n, d), and its logits, (n,); damaged if told how."""
     features, fake, rng = [], [], np.random.default_rng(0)
     for start in range(0, len(crops), 16):
         images = [
-            how(read_crop(folder / crop.path, SIZE), crop, rng)
+            as_a_clip(image, crop.face_size, rng, *how) if how else image
             for crop in crops[start : start + 16]
-        ]  # fmt: skip
+            for image in [read_crop(folder / crop.path, SIZE)]
+        ]
         found = see(np.stack(images).astype(np.float32) / 255)
         features.append(found[0])
         fake.append(found[1][:, 0])
@@ -114,46 +114,65 @@ def seen(see: Network, folder: Path, crops: list[Crop], how) -> tuple[np.ndarray
 
 
 def probe(
-    shown: dict[str, np.ndarray], copies: list[np.ndarray], rows: list[Row], weights: np.ndarray
+    shown: dict[str, np.ndarray],
+    crops: list[Crop],
+    damaged: np.ndarray | None,
+    pairs: dict[str, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     """Logits of linear classifiers, each of crops of a source that it was not fitted on.
 
-    They are fitted to ``rows``, whose features are the first of ``shown`` and then ``copies``.
+    They are fitted on the first of ``shown``, on the features of ``damaged`` copies and on the
+    features, labels and groups of ``pairs``, where there are any.
     """
-    whole, *others = shown.values()
-    crops = [row.crop for row in rows[: len(whole)]]
-    folds = dict(zip(crops, parts(crops), strict=True))
+    folds, is_fake = parts(crops), np.array([crop.is_fake for crop in crops])
     # The conditions that are judged alone come first: they weigh nothing.
-    judged_alone = [Row(crop, "shown") for _ in others for crop in crops]
-    rows, weights = judged_alone + rows, np.concatenate([np.zeros(len(judged_alone)), weights])
-    found = solve(
-        np.concatenate([*others, whole, *copies]), np.array([row.is_fake for row in rows]),
-        weights, np.array([folds[row.crop] for row in rows]), RIDGE,
-    )  # fmt: skip
-    *others, whole = np.split(found.held_out[: len(shown) * len(whole)], len(shown))
+    whole, *others = shown.values()
+    features, targets, all_folds = [*others, whole], [is_fake] * len(shown), [folds] * len(shown)
+    if damaged is not None:
+        features.append(damaged)
+        targets.append(is_fake)
+        all_folds.append(folds)
+    drawn_count = 0
+    if pairs:
+        drawn_count = len(pairs["labels"])
+        fold_of = dict(zip((crop.group for crop in crops), folds, strict=True))
+        features.append(pairs["features"])
+        targets.append(pairs["labels"])
+        all_folds.append(
+            [fold_of.get(each, -1) for each in pairs["groups"]]
+        )  # stills are never judged
+    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    weights = [
+        np.zeros(len(others) * len(crops)), share_out(weights, damaged is not None, drawn_count)
+    ]  # fmt: skip
+    found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
+    *others, whole = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
     return dict(zip(shown, (whole, *others), strict=True))
 
 
-def learned_from(count: int, features: np.ndarray, crops: list[Crop]) -> list[float]:
-    """AUCs of fakes of sources none of whose fakes was fitted to, one for each draw of others.
+def print_learning_curve(features: np.ndarray, crops: list[Crop]) -> None:
+    """AUCs of fakes of sources none of whose fakes was fitted to, by the number of other sources.
 
-    Fitted to are crops as they are alone, so that it takes minutes.
+    Each real video is judged by what was not fitted to its source either. Crops as they are alone.
     """
-    rows, fold = rows_of(crops, False, False), parts(crops)
-    is_fake, weights = np.array([row.is_fake for row in rows]), weigh(rows, 0)
-    rng, aucs = np.random.default_rng(0), []
-    for _ in range(DRAWS):
-        chosen = rng.choice(np.unique(fold[is_fake]), count, replace=False)
-        is_left_out = is_fake & ~np.isin(fold, chosen)
-        fitted = np.where(is_left_out, 0, weights)
-        fitted[is_fake] *= weights[is_fake].sum() / fitted[is_fake].sum()
-        (logits,) = probe({"": features}, [], rows, fitted).values()
-        by_video = defaultdict(list)
-        for number in np.flatnonzero(is_left_out | ~is_fake):
-            by_video[crops[number].video, crops[number].is_fake].append(logits[number])
-        scores = [np.mean(each) for each in by_video.values()]
-        aucs.append(roc_auc_score([fake for _, fake in by_video], scores))
-    return aucs
+    fold, is_fake = parts(crops), np.array([bool(crop.is_fake) for crop in crops])
+    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    rng = np.random.default_rng(0)
+    print("| sources whose fakes are fitted to | AUC of other sources' fakes |\n|---|---|")
+    for count in COUNTS:
+        aucs = []
+        for _ in range(DRAWS):
+            chosen = rng.choice(np.unique(fold[is_fake]), count, replace=False)
+            is_left_out = is_fake & ~np.isin(fold, chosen)
+            fitted = np.where(is_left_out, 0, weights)
+            fitted[is_fake] /= 2 * fitted[is_fake].sum()
+            logits = solve(features, is_fake, fitted, fold, RIDGE).held_out
+            by_video = defaultdict(list)
+            for number in np.flatnonzero(is_left_out | ~is_fake):
+                by_video[crops[number].video, is_fake[number]].append(logits[number])
+            scores = [np.mean(each) for each in by_video.values()]
+            aucs.append(roc_auc_score([each for _, each in by_video], scores))
+        print(f"| {count} | {np.mean(aucs):.3f} ({min(aucs):.3f} to {max(aucs):.3f}) |", flush=True)
 
 
 def parts(crops: list[Crop]) -> np.ndarray:

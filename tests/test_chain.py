@@ -57,7 +57,7 @@ def test_from_videos_to_a_verdict(dataset, tmp_path, samples, capsys):
     assert main(["split", crops, split, "--ratios", "60/20/20", "--min-blur", "5"]) == 0
     # As the shipped model was made, from its weights: a random start needs more than a test has.
     recipe = f"--head moments --init {MODELS / 'xception_best.h5'} --degrade 0.2 --pseudo-fakes 0.5"
-    quick = "--batch 8 --local-steps 3 --learning-rate 2e-4"
+    quick = "--batch 8 --epochs 1 --steps-per-epoch 6 --local-steps 3 --learning-rate 2e-4"
     assert main(["train", split, run, *small, *recipe.split(), *quick.split()]) == 0
     model = f"{run}/xception_best.h5"
     assert main(["evaluate", model, "--split", split, "--output", results]) == 0

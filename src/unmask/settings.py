@@ -502,8 +502,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "pseudo_fakes",
         0.0,
-        "share of the fakes that is synthesised from the real crops (1: all, which is also what "
-        "the bare option means)",
+        "share of each batch's fakes that is synthesised from the real "
+        "crops (1: all, which is also what the bare option means)",
         ("train",),
         type=float,
         low=0,

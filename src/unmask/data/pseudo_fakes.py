@@ -74,22 +74,15 @@ def mouth_edit(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
 
 
 def resynthesis(face: Portrait, _: Portrait, rng: np.random.Generator) -> Forged:
-    """Paint the whole picture anew, expression changed, as generators of talking heads do."""
-    drawn, size = face.crop, face.crop.shape[0]
-    if rng.random() < 0.6:
-        drawn = warp_face(drawn, face.points, _other_mouth(face.points, rng), size)
-    return repaint(drawn, rng), np.ones((size, size), np.float32)
-
-
-def repaint(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What one or two of the painters make of a square picture, RGB ``uint8``.
+    """Paint the whole picture anew, expression changed, as generators of talking heads do.
 
     It is made about as sharp as it was, so that softness alone gives nothing away.
     """
-    painted = image
-    for _ in range(rng.integers(1, 3)):
-        painted = _paint(painted, rng, sides=(160, 192, 256))
-    return _match_sharpness(painted, image)
+    drawn, size = face.crop, face.crop.shape[0]
+    if rng.random() < 0.6:
+        drawn = warp_face(drawn, face.points, _other_mouth(face.points, rng), size)
+    drawn = _paint(drawn, rng, sides=(160, 192, 256))
+    return _match_sharpness(drawn, face.crop), np.ones((size, size), np.float32)
 
 
 FAMILIES: dict[str, Callable[[Portrait, Portrait, np.random.Generator], Forged]] = {

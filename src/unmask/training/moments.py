@@ -2,8 +2,8 @@
 
 Minutes instead of hours, and where real fakes are few it carries further to generators that were
 never seen than training every layer does (measured: docs/model.md). What stands in the system is
-in ``rows``: with ``degrade`` damaged copies of crops as well, with ``pseudo_fakes`` painted ones.
-The solution is ridge regression of the label; Platt's scale on held-out videos then makes
+in ``rows``: with ``degrade`` copies of crops as well, with ``pseudo_fakes`` drawn pairs. The
+solution is ridge regression of the label; Platt's scale on held-out videos then makes
 probabilities of it. With ``local_steps`` a branch is added that learns to see local forgeries where
 they are (``local``).
 """
@@ -37,7 +37,7 @@ from unmask.training.fit import (
 )
 from unmask.training.interrupt import StopSignals
 from unmask.training.ridge import solve
-from unmask.training.rows import Looker, Row, as_they_are, rows_of, unseen_photos, weigh
+from unmask.training.rows import Looker, as_they_are, see_drawn, unseen_photos
 
 # isort: split
 import keras
@@ -93,32 +93,28 @@ class Moments:
             model_file.save(network, start, s.size)
         see = features_of(start)
         with StopSignals() as self.stop:
-            features, rows = self.look.features(
-                see, rows_of(self.shown, bool(s.degrade), bool(self.batches.pseudo_fakes))
+            rows, judged = self.look.rows(
+                see, self.shown, bool(s.degrade), self.batches, self._steps()
             )
-            labels = np.array([row.is_fake for row in rows])
-            groups = np.array([row.crop.group for row in rows])
-            weights = weigh(rows, self.batches.pseudo_fakes)
-            found = solve(features, labels, weights, self._folds(groups), s.ridge)
+            found = solve(
+                rows.features, rows.labels, rows.weights, self._folds(rows.groups), s.ridge
+            )
             network.layers[-1].set_weights([
                 found.kernel[:, None].astype(np.float32), np.float32([found.bias])
             ])  # fmt: skip
-            # Painted crops are what it is judged by where there is no other fake.
-            kinds = ("shown",) if self.batches.fake else ("shown", "painted")
-            judged = [number for number, row in enumerate(rows) if row.kind in kinds]
             held_out = found.held_out[judged]
-            fitted = features[judged] @ found.kernel + found.bias
-            labels, rows = labels[judged], [rows[number] for number in judged]
+            fitted = rows.features[judged] @ found.kernel + found.bias
             if s.local_steps:
                 network = self._with_local(network)
-                added = self._added(network, rows)
+                added = self._added(network, rows.paths[judged])
                 held_out, fitted = (
                     local.SHARPNESS * logits + added for logits in (held_out, fitted)
                 )
             on_photos = self._on_photos(network)
+        labels, groups = rows.labels[judged], rows.groups[judged]
         videos = defaultdict(list)
-        for row, score in zip(rows, held_out, strict=True):
-            videos[row.video, row.crop.group, row.is_fake].append(score)
+        for *video, score in zip(rows.videos[judged], groups, labels, held_out, strict=True):
+            videos[tuple(video)].append(score)
         calibration = self._calibrated(videos)
         scale, offset = calibration.scale, calibration.offset
         kernel, bias = network.layers[-1].get_weights()
@@ -160,10 +156,13 @@ class Moments:
         whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
         return xception.in_float32(whole, s.size)
 
-    def _added(self, whole: keras.Model, rows: list[Row]) -> np.ndarray:
-        """The branch's mean on each of these rows, (n,)."""
+    def _added(self, whole: keras.Model, paths: np.ndarray) -> np.ndarray:
+        """The branch's mean on each of these crops, or on each one drawn, (n,)."""
         see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
-        return np.concatenate([self.look.look(see, row) for row in rows])
+        if all(paths):
+            return np.concatenate([self.look.crop(see, path) for path in paths.tolist()])
+        drawn = see_drawn(see, self.batches, 0, self._steps(), self._check)
+        return drawn["features"][:, 0]
 
     def _on_photos(self, network: keras.Model) -> list[tuple]:
         """Each unseen photo's row of held_out.csv, its logit as the network has it."""
@@ -171,11 +170,14 @@ class Moments:
             return []
         see = compiled(keras.Model(network.input, network.layers[-1].input))
         kernel, bias = network.layers[-1].get_weights()
-        rows = [(crop, self.look.look(see, Row(crop, "shown"))) for crop in self.photos]
+        rows = [(crop, self.look.crop(see, crop.path)) for crop in self.photos]
         return [
             ("photo", crop.video, crop.group, crop.is_fake, float(row @ kernel[:, 0] + bias[0]))
             for crop, row in rows if row is not None
         ]  # fmt: skip
+
+    def _steps(self) -> int:
+        return (self.settings.steps_per_epoch or len(self.batches)) * self.settings.epochs
 
     def _check(self) -> None:
         if self.stop.asked:

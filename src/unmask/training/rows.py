@@ -1,11 +1,9 @@
 """The rows of the head's linear system: what a frozen network sees of crops, computed once.
 
-Up to three kinds: crops of moving pictures as they are, every video weighing the same; each of
-them once more, out of a smaller and coarser clip; and each real one painted anew by a decoder, as a
-fake.
+Up to three kinds: crops of moving pictures as they are, every video weighing the same; each of them
+once more, out of a smaller and coarser clip; and pairs as training draws them, damaged alike.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,38 +14,31 @@ import numpy as np
 
 from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, without_stills
-from unmask.data.pseudo_fakes import repaint
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
-from unmask.training.batches import read_crop
+from unmask.training.batches import Batches, read_crop
+
+SHOWN = 0.6
+"""The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
+
+Half of it have crops as they are, half their damaged copies."""
 
 _FRAMES = 8  # crops of a video that count as they are
-_SAVED_TOGETHER = 500  # rows
-
-ALTERED: dict[str, Callable[[np.ndarray, Crop, np.random.Generator], np.ndarray]] = {
-    "shown": lambda image, crop, rng: image,
-    "damaged": lambda image, crop, rng: as_a_clip(image, crop.face_size or len(image), rng),
-    "painted": lambda image, crop, rng: repaint(image, rng),
-}
-"""What is made of a crop's picture for a row of each kind."""
+_CHUNK = 20  # batches whose features are saved together
 
 
-class Row(NamedTuple):
-    """A crop and as what it is seen: a key of ALTERED."""
+class Rows(NamedTuple):
+    """Features (n, d) of crops with their labels, groups, weights, videos and paths, (n,) each.
 
-    crop: Crop
-    kind: str
+    What was drawn has no path.
+    """
 
-    @property
-    def is_fake(self) -> bool:
-        """Whether it is to be told from real ones."""
-        return bool(self.crop.is_fake) or self.kind == "painted"
-
-    @property
-    def video(self) -> str:
-        """The video that it stands for."""
-        made = "synthesised from " if self.kind == "painted" else ""
-        return made + self.crop.video
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
+    videos: np.ndarray
+    paths: np.ndarray
 
 
 class Looker:
@@ -60,65 +51,108 @@ class Looker:
         self._split, self._folder, self._size = split, folder, size
         self._seed, self._check = seed, check
 
-    def features(self, see: Network, rows: list[Row]) -> tuple[np.ndarray, list[Row]]:
-        """What ``see`` makes of each row, (n, d), and the rows whose crops can be read."""
-        from rich.progress import track
+    def rows(
+        self, see: Network, shown: list[Crop], is_damaged: bool, batches: Batches, steps: int
+    ) -> tuple[Rows, slice]:
+        """All rows, and which of them validate: crops as they are, if there are fakes among them.
 
-        features, kept = [], []
-        for first in track(range(0, len(rows), _SAVED_TOGETHER), "features"):
-            chunk = rows[first : first + _SAVED_TOGETHER]
-            path = self._folder / f"{first:06}.npz"
-            try:
-                with np.load(path, allow_pickle=False) as saved:
-                    found, read = saved["features"], saved["read"]
-            except (OSError, ValueError, EOFError, BadZipFile):
-                seen = [self.look(see, row) for row in chunk]
-                read = np.array([each is not None for each in seen])
-                found = np.stack([each for each in seen if each is not None])
-                with in_one_step(path) as partial, partial.open("wb") as file:
-                    np.savez(file, features=found, read=read)
-            features.append(found)
-            kept += [row for row, is_read in zip(chunk, read, strict=True) if is_read]
-        return np.concatenate(features), kept
+        With ``is_damaged`` there are copies; with synthesised fakes among the ``batches``, so many
+        ``steps`` of these are drawn. Without real fakes those stand for them.
+        """
+        kinds = [self._chunk("shown", lambda: self._see_shown(see, shown, False))]
+        if is_damaged:
+            kinds.append(self._chunk("damaged", lambda: self._see_shown(see, shown, True)))
+        labels = kinds[0]["labels"]
+        weights = equal_weights(kinds[0]["videos"], labels)
+        drawn_from, drawn_count = len(kinds) * len(labels), 0
+        if batches.pseudo_fakes:
+            drawn = self._draw(see, batches, steps)
+            drawn_count = len(drawn["labels"])
+            drawn["videos"] = np.array([
+                f"synthesised from {group}" if is_fake else group
+                for group, is_fake in zip(drawn["groups"], drawn["labels"], strict=True)
+            ])  # fmt: skip
+            drawn["paths"] = np.zeros(drawn_count, str)
+            kinds.append(drawn)
+        keys = ("features", "labels", "groups", "videos", "paths")
+        together = {key: np.concatenate([kind[key] for kind in kinds]) for key in keys}
+        judged = slice(len(labels)) if labels.any() else slice(drawn_from, None)
+        return Rows(weights=share_out(weights, is_damaged, drawn_count), **together), judged
 
-    def look(self, see: Network, row: Row) -> np.ndarray | None:
-        """What ``see`` makes of a row, the same each time, (d,); None when it cannot be read."""
+    def crop(
+        self, see: Network, path: str, face_size: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray | None:  # fmt: skip
+        """What ``see`` makes of a crop of the split, (d,); None when it cannot be read.
+
+        With a source of chance the crop is damaged (``as_a_clip``).
+        """
         self._check()
-        image = read_crop(self._split / row.crop.path, self._size)
+        image = read_crop(self._split / path, self._size)
         if image is None:
             return None
-        rng = np.random.default_rng((self._seed, zlib.crc32(row.crop.path.encode())))
-        image = ALTERED[row.kind](image, row.crop, rng)
+        if rng:
+            image = as_a_clip(image, face_size or self._size, rng)
         return see(image[None].astype(np.float32) / 255)[0][0]
 
+    def _see_shown(
+        self, see: Network, shown: list[Crop], is_damaged: bool
+    ) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(self._seed) if is_damaged else None
+        features, kept = [], []
+        for crop in shown:
+            row = self.crop(see, crop.path, crop.face_size, rng)
+            if row is not None:
+                features.append(row)
+                kept.append(crop)
+        return {
+            "features": np.stack(features), "labels": np.array([c.is_fake for c in kept]),
+            "groups": np.array([c.group for c in kept]),
+            "videos": np.array([c.video for c in kept]), "paths": np.array([c.path for c in kept]),
+        }  # fmt: skip
 
-def rows_of(crops: list[Crop], is_damaged: bool, is_painted: bool) -> list[Row]:
-    """The rows of all kinds that are wanted."""
-    rows = [Row(crop, "shown") for crop in crops]
-    rows += [Row(crop, "damaged") for crop in crops if is_damaged]
-    return rows + [Row(crop, "painted") for crop in crops if is_painted and not crop.is_fake]
+    def _draw(self, see: Network, batches: Batches, steps: int) -> dict[str, np.ndarray]:
+        """Features of the drawn batches; those already in a chunk are not drawn again."""
+        from rich.progress import track
+
+        chunks = []
+        for first in track(range(0, steps, _CHUNK), "features"):
+            last = min(steps, first + _CHUNK)
+            chunks.append(self._chunk(
+                f"{first:06}", lambda a=first, b=last: see_drawn(see, batches, a, b, self._check)
+            ))  # fmt: skip
+        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+    def _chunk(self, name: str, make) -> dict[str, np.ndarray]:
+        path = self._folder / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                return dict(saved)
+        except (OSError, ValueError, EOFError, BadZipFile):
+            pass
+        made = make()
+        with in_one_step(path) as partial, partial.open("wb") as file:
+            np.savez(file, **made)
+        return made
 
 
-def weigh(rows: list[Row], painted: float) -> np.ndarray:
-    """The rows' weights, (n,): half for each label, within it the same for each video.
+def see_drawn(
+    see: Network, batches: Batches, first: int, last: int, check: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
+    """Features (n, d) of some drawn batches, with their labels and groups, (n,) each.
 
-    Crops as they are and damaged copies count the same; ``painted`` is the share that painted ones
-    have of the fakes' weight, which is all where there are no others.
+    ``check`` is called before each batch.
     """
-    is_fake = np.array([row.is_fake for row in rows])
-    is_painted = np.array([row.kind == "painted" for row in rows])
-    _, which, counts = np.unique(
-        [f"{row.is_fake} {row.video}" for row in rows], return_inverse=True, return_counts=True
-    )
-    weights = 1.0 / counts[which]
-    if not (is_fake & ~is_painted).any():
-        painted = 1.0
-    for chosen, share in (
-        (~is_fake, 0.5), (is_fake & ~is_painted, (1 - painted) / 2), (is_painted, painted / 2)
-    ):  # fmt: skip
-        if chosen.any():
-            weights[chosen] *= share / weights[chosen].sum()
-    return weights
+    features, labels, groups = [], [], []
+    for batch in batches.epoch(0, last, skip=first):
+        check()
+        features.append(see(batch.crops)[0])
+        labels.append(batch.labels[:, 0].astype(int))
+        groups += batch.groups
+    return {
+        "features": np.concatenate(features), "labels": np.concatenate(labels),
+        "groups": np.array(groups),
+    }  # fmt: skip
 
 
 def as_they_are(crops: list[Crop]) -> list[Crop]:
@@ -137,3 +171,24 @@ def unseen_photos(crops: list[Crop], shown: list[Crop]) -> list[Crop]:
     """Photos of whom nothing is shown."""
     seen = {crop.group for crop in shown}
     return [c for c in crops if c.is_photo and not c.augmented and c.group not in seen]
+
+
+def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights that sum to 1: half for each label, within it the same for each video, (n,)."""
+    keys = [f"{label} {video}" for video, label in zip(videos, labels, strict=True)]
+    _, which, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[which]
+    for label in (0, 1):
+        weights[labels == label] /= 2 * weights[labels == label].sum()
+    return weights
+
+
+def share_out(weights: np.ndarray, has_copies: bool, drawn: int) -> np.ndarray:
+    """The weights of all rows: of crops as they are, of their copies, and of so many drawn ones.
+
+    ``weights`` (n,) are those of the crops alone and sum to 1, as what is returned does.
+    """
+    shares = [weights / 2, weights / 2] if has_copies else [weights]
+    if drawn:
+        shares = [*(SHOWN * share for share in shares), np.full(drawn, (1 - SHOWN) / drawn)]
+    return np.concatenate(shares)

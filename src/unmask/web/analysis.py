@@ -24,8 +24,8 @@ from unmask.errors import UnmaskError, UnreadableError
 from unmask.web.files import ANNOTATED, REPORT_JSON
 
 if TYPE_CHECKING:
-    from unmask.analyze import JudgedFace
     from unmask.report import Report
+    from unmask.stages import JudgedFace
 
 RESULTS = "results"
 """The folder with what was made."""

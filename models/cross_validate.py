@@ -55,7 +55,8 @@ def main() -> None:
     crops = as_they_are(index)
     see = watched(args.model, args.head)
     if args.learning_curve:
-        print_learning_curve(seen(see, args.preprocessed, crops, ())[0], crops)
+        features, _ = seen(see, args.preprocessed, crops, ())
+        print_learning_curve(features[:, : args.features], crops)
         return
     found = {name: seen(see, args.preprocessed, crops, how) for name, how in CONDITIONS.items()}
     chosen = slice(args.features)
@@ -167,11 +168,8 @@ def print_learning_curve(features: np.ndarray, crops: list[Crop]) -> None:
             fitted = np.where(is_left_out, 0, weights)
             fitted[is_fake] /= 2 * fitted[is_fake].sum()
             logits = solve(features, is_fake, fitted, fold, RIDGE).held_out
-            by_video = defaultdict(list)
-            for number in np.flatnonzero(is_left_out | ~is_fake):
-                by_video[crops[number].video, is_fake[number]].append(logits[number])
-            scores = [np.mean(each) for each in by_video.values()]
-            aucs.append(roc_auc_score([each for _, each in by_video], scores))
+            judged = np.flatnonzero(is_left_out | ~is_fake)
+            aucs.append(auc_of(of_videos(logits[judged], [crops[number] for number in judged])))
         print(f"| {count} | {np.mean(aucs):.3f} ({min(aucs):.3f} to {max(aucs):.3f}) |", flush=True)
 
 
@@ -196,12 +194,22 @@ def parts(crops: list[Crop]) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
-def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:
-    """The columns of the table."""
+def of_videos(logits: np.ndarray, crops: list[Crop]) -> dict[tuple[str, int, str, str], float]:
+    """The mean logit of each video, by its name, label, dataset and group."""
     by_video = defaultdict(list)
     for crop, logit in zip(crops, logits, strict=True):
         by_video[crop.video, crop.is_fake, crop.dataset, crop.group].append(logit)
-    scores = {video: float(np.mean(each)) for video, each in by_video.items()}
+    return {video: float(np.mean(each)) for video, each in by_video.items()}
+
+
+def auc_of(scores: dict[tuple[str, int, str, str], float]) -> float:
+    """The ROC-AUC of what ``of_videos`` gave."""
+    return roc_auc_score([is_fake for _, is_fake, *_ in scores], list(scores.values()))
+
+
+def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:
+    """The columns of the table."""
+    scores = of_videos(logits, crops)
     with_fakes = {dataset for _, is_fake, dataset, _ in scores if is_fake}
     swaps = defaultdict(lambda: ([], []))
     for (_, is_fake, _, group), score in scores.items():
@@ -211,8 +219,7 @@ def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:
     rows = []
     for chosen in (scores, {video: s for video, s in scores.items() if video[2] in with_fakes}):
         labels = [is_fake for _, is_fake, *_ in chosen]
-        auc = roc_auc_score(labels, list(chosen.values()))
-        rows.append(f"{auc:.3f} ({sum(labels)} fake, {len(labels) - sum(labels)} real)")
+        rows.append(f"{auc_of(chosen):.3f} ({sum(labels)} fake, {len(labels) - sum(labels)} real)")
     return [*rows, f"{sum(above)} of {len(above)}"]
 
 

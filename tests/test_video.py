@@ -157,6 +157,16 @@ def test_fast_sampling_looks_at_the_first_part_between_keyframes(tmp_path, name,
     assert video.damage is None
 
 
+def test_fast_sampling_looks_at_all_where_seeks_go_back(tmp_path, monkeypatch):
+    seconds = [i / 12.5 for i in range(240)]
+    path = write_video(tmp_path / "a.mp4", numbered(240), seconds=seconds, encoder={"g": "70"})
+    seek = Video._seek
+    monkeypatch.setattr(Video, "_seek", lambda video, second: seek(video, 0.0))
+    video, frames = sample(path, every=10, sampling="fast")
+    assert [frame.index for frame in frames] == list(range(0, 240, 10))
+    assert video.frames_decoded < 2 * 240
+
+
 @pytest.mark.parametrize("stated", [0.2, 160.0])
 def test_cap_does_not_believe_the_header(tmp_path, stated):
     path = tmp_path / "liar.mkv"

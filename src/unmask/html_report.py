@@ -306,9 +306,8 @@ def warnings(report: Report) -> list[str]:
     video = report.video
     if video and video.sampling != "exact" and not report.is_image:
         found.append(
-            f"Only parts of the video were looked at (--sampling {video.sampling}): what was "
-            "manipulated for a few seconds may lie between them. Without that setting nothing "
-            "does."
+            f"With --sampling {video.sampling} parts of a video may be left out, and what was "
+            "manipulated for a few seconds with them. Without that setting nothing is."
         )
     if video and video.bits_per_pixel is not None and video.bits_per_pixel < COMPRESSED:
         found.append(

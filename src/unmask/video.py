@@ -295,7 +295,7 @@ class Video:
 
         ``is_skipping`` leaves out the last part of what lies between two keyframes.
         """
-        timetable, due, skipped_to = self._timetable(), 0, 0.0
+        timetable, due, latest = self._timetable(), 0, -1.0
         if not len(timetable.keyframes) or timetable.seconds <= _SHORT:
             is_skipping = False
         for count, frame in self._counted():
@@ -304,19 +304,20 @@ class Video:
             if index >= due:
                 due = (index // every + 1) * every
                 yield index, frame
+            if second <= latest:  # a seek went back: the container's index is wrong
+                is_skipping = False
+            latest = max(latest, second)
             if not is_skipping:
                 continue
             keyframe = timetable.keyframe_after(second)
             between = keyframe - timetable.keyframe_before(second)
             is_seen = keyframe - second < min((1 - _LOOKED_AT) * between, _MOST_UNSEEN)
             is_far = timetable.index(keyframe) - index > _WORTH_SEEKING
-            # Never to one keyframe twice: a seek may go back, where the index is wrong.
-            if is_seen and is_far and keyframe > skipped_to:
+            if is_seen and is_far:
                 if keyframe == timetable.seconds:
                     self._check_end(timetable.second(len(timetable.frames) - 1))
                     return
                 self._seek(keyframe)
-                skipped_to = keyframe
 
     def _spread(
         self, every: int, max_frames: int, leave_out: bool

@@ -378,6 +378,15 @@ def test_queue_reload_and_cancel(visitor, film):
     expect(page.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
     examine(page)
 
+    # A row changes in place: what somebody is about to press is not replaced under the finger.
+    row = others.locator("[data-state=running]").first
+    row.locator("a").evaluate("link => { link.pressed = true; }")
+    row.get_by_role("button").focus()
+    said = row.locator(".said").text_content()
+    expect(row.locator(".said")).not_to_have_text(said)
+    assert row.locator("a").evaluate("link => link.pressed")
+    expect(row.get_by_role("button")).to_be_focused()
+
     for _ in range(2):
         others.locator("[data-state=running] a").first.click()
         face = others.locator("#live ~ section #faces img").first

@@ -27,6 +27,20 @@ async function refresh(address = location.href) {
   if (paging) document.getElementById("paging").replaceWith(paging);
 }
 
+/** Makes an element like another one; what stays, stays the same node, also under a finger. */
+function become(old, now) {
+  if (old.isEqualNode(now)) return;
+  const alike = old.nodeName === now.nodeName && old.childNodes.length === now.childNodes.length;
+  if (!alike) return old.replaceWith(now);
+  if (old.nodeType === Node.TEXT_NODE) old.data = now.data;
+  for (const { name } of [...(old.attributes ?? [])]) {
+    if (!now.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of now.attributes ?? []) old.setAttribute(name, value);
+  const replacing = [...now.childNodes];
+  [...old.childNodes].forEach((child, place) => become(child, replacing[place]));
+}
+
 function replace(now) {
   const shown = document.getElementById("jobs");
   if (!now || now.innerHTML === shown.innerHTML) return;
@@ -38,12 +52,8 @@ function replace(now) {
   }
   const kept = [...newList.children].map((item) => {
     const old = document.getElementById(item.id);
-    if (!old || old.outerHTML === item.outerHTML) return old ?? item;
-    const focused = old.contains(document.activeElement) && document.activeElement.tagName;
-    old.replaceChildren(...item.childNodes);
-    old.dataset.state = item.dataset.state;
-    if (focused) old.querySelector(focused)?.focus();
-    return old;
+    if (old) become(old, item);
+    return old ?? item;
   });
   for (const item of [...list.children]) if (!kept.includes(item)) item.remove();
   kept.forEach((item, place) => {

@@ -12,13 +12,15 @@ import pytest
 
 from unmask import Analyzer, cli, html_report, timeline
 from unmask.classifier import SHIPPED, Card, Measured
+from unmask.credentials import Credentials, Signer
 from unmask.errors import ModelError, UsageError
 from unmask.explain import Exhibit, Exhibits
-from unmask.html_report import clock, plan_pages, render, shown_people, write_page
-from unmask.provenance import Credentials, Provenance, Signer
+from unmask.html_report import plan_pages, render, shown_people, write_page
+from unmask.provenance import Provenance
 from unmask.report import FrameReport, ModelReport, Report, Timings, TrackReport, VideoReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict
 from unmask.settings import resolve
+from unmask.text import clock
 
 EVIL = "<script>alert(1)</script>\"'&\u202egpj.mp4\x07\udce9"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -22,10 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from unmask import provenance
+from unmask import credentials
 from unmask.cli import main
+from unmask.credentials import CREDENTIAL_STATES
 from unmask.errors import UsageError
-from unmask.provenance import CREDENTIAL_STATES, inspect
+from unmask.provenance import inspect
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 GREY = np.full((64, 64, 3), 127, np.uint8)
@@ -214,7 +215,7 @@ def test_extra_missing(monkeypatch, real_clip):
 
 def test_checker_that_hangs_or_dies(monkeypatch, tmp_path, signed):
     path = write(tmp_path / "signed.mp4", signed)
-    monkeypatch.setattr(provenance, "_MAX_SECONDS", 0.001)
+    monkeypatch.setattr(credentials, "_MAX_SECONDS", 0.001)
     assert inspect(path).credentials.state == "not_checked"
     monkeypatch.undo()
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))

@@ -9,19 +9,18 @@ import sys
 import jsonschema
 import pytest
 
+from unmask.console import JsonLines, Table
 from unmask.errors import UsageError
 from unmask.report import (
     SCHEMA,
     FrameReport,
-    JsonLines,
     ModelReport,
     Report,
-    Table,
     Timings,
     TrackReport,
     VideoReport,
-    printable,
 )
+from unmask.text import printable
 
 FRAME = FrameReport(0, 0.0, (1.0, 2.0, 30.5, 40.123456789), 0.99, 0.9312345678, 38.1, 120.5, 0.1, 0)
 FAKE = Report(

@@ -82,8 +82,8 @@ def _command(help: str, example: str, *arguments: _Argument):
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and print a table, or JSON lines; then draw the annotated copies."""
     from unmask.analyze import Analyzer, find_inputs
+    from unmask.console import JsonLines, Table
     from unmask.explain import Exhibits
-    from unmask.report import JsonLines, Table
     from unmask.video import is_media
 
     inputs = find_inputs(args.paths)

@@ -10,14 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from unmask.console import output_console, safe_text, table_of_files, verdict_text
 from unmask.errors import UsageError
-from unmask.report import (
-    SCHEMA_VERSION,
-    output_console,
-    safe_text,
-    table_of_files,
-    verdict_text,
-)
+from unmask.report import SCHEMA_VERSION
 from unmask.verdict import VERDICTS
 
 _MODEL_SUFFIXES = (".xml", ".h5", ".keras", ".onnx")  # all but .xml are refused, with a reason

@@ -23,8 +23,9 @@ from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.mesh import FaceMesh
 from unmask.outputs import in_one_step, plan
-from unmask.report import HEADLINES, Report, TrackReport, clock, printable
+from unmask.report import HEADLINES, Report, TrackReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
+from unmask.text import clock, printable
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer

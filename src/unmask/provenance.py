@@ -2,192 +2,22 @@
 
 Nothing here is part of the score. A tag can be stripped or forged in a minute, so a missing one
 says nothing, and a present one only what somebody wanted to say, unless it is signed.
-
-The credentials are checked by c2pa (extra 'provenance') in a process of its own, started with
-``python -m unmask.provenance``: it is a large parser that nobody vouches for on hostile files, and
-a crash, a hang or a greedy allocation in there must not end a batch. It never uses the network.
 """
 
-import importlib.util
-import json
-import os
 import re
-import ssl
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from unmask.errors import UnreadableError, UsageError
-from unmask.report import printable
+from unmask.credentials import Credentials, checked_list, read_credentials
+from unmask.errors import UnreadableError
+from unmask.makers import named
+from unmask.text import one_line
 
-CREDENTIAL_STATES = ("valid", "untrusted", "altered", "invalid", "none", "not_checked")
-"""What Credentials.state can be; docs/provenance.md says what each means."""
-
-_MAX_FILE = 8_000_000_000  # bytes; all of them are hashed, a gigabyte in about six seconds
-_MAX_SECONDS = 120
-_MAX_MEMORY = 4_000_000_000  # bytes of address space of the checking process
 _MAX_TAGS = 64
-_MAX_TEXT = 300  # characters of a shown value
+_MAX_NAME, _MAX_VALUE = 80, 300  # characters of a shown tag
 _MAX_SEARCHED = 20_000  # characters of a value that are searched for names
-_MAX_SENTENCES = 30
-
-# What c2pa would fetch: manifests kept elsewhere, revocations, identities. The empty list of hosts
-# forbids all of it once more.
-_OFFLINE = {
-    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True},
-    "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
-}
-
-_SOURCES = {
-    "trainedAlgorithmicMedia": "made by a generative model",
-    "compositeWithTrainedAlgorithmicMedia": "made in part by a generative model",
-    "algorithmicMedia": "made by an algorithm that was not trained on examples",
-    "compositeSynthetic": "put together from parts, some of them synthetic",
-    "algorithmicallyEnhanced": "enhanced by an algorithm",
-    "dataDrivenMedia": "made from data",
-    "digitalCreation": "made by a person with digital tools",
-    "humanEdits": "edited by a person",
-    "minorHumanEdits": "edited a little by a person",
-    "composite": "put together from several sources",
-    "compositeCapture": "put together from several recordings",
-    "digitalCapture": "recorded by a camera",
-    "computationalCapture": "recorded by a camera that computes its pictures",
-    "screenCapture": "recorded from a screen",
-    "virtualRecording": "recorded from a virtual scene or event",
-    "negativeFilm": "scanned from film",
-    "positiveFilm": "scanned from film",
-    "print": "scanned from print",
-}
-"""Digital source types of the IPTC vocabulary that C2PA actions use, in words."""
-
-_PROBLEMS = {
-    "signingCredential.untrusted": "the signer's certificate is not on the trust list",
-    "signingCredential.invalid": "the signer's certificate is not one that may sign media",
-    "signingCredential.expired": "the signer's certificate was not valid at the time of signing, "
-    "or no time stamp proves when that was",
-    "signingCredential.ocsp.revoked": "the signer's certificate was revoked",
-    "timeStamp.untrusted": "the authority that stamped the time is not on the trust list",
-    "claimSignature.mismatch": "the signature does not fit the credentials",
-    "claimSignature.missing": "the signature is missing",
-    "assertion.hashedURI.mismatch": "a part of the credentials is not the one that was signed",
-    "assertion.missing": "a part of the credentials is missing",
-    "assertion.dataHash.mismatch": "the file is not the one that was signed",
-    "assertion.bmffHash.mismatch": "the file is not the one that was signed",
-    "assertion.boxesHash.mismatch": "the file is not the one that was signed",
-    "claim.hardBindings.missing": "the credentials are not bound to this file",
-}
-"""Validation codes of the C2PA specification, in words; others are given in those of c2pa."""
-
-_ALTERED = re.compile(r"\.mismatch$|^assertion\.missing$|^claimSignature\.missing$")
-
-_GENERATOR, _SWAPPER = "a generator of synthetic media", "a tool that swaps faces"
-_AVATARS, _EDITOR = "a generator of talking avatars", "a video editor: editing is no forgery"
-_RETOUCHER = "an image editor: editing is no forgery"
-_REENCODED = "a library that nearly every program and website writes files with: ordinary"
-_CONVERTER = "a converter: ordinary re-encoding"
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """What a name in a tag stands for; ``also`` are other words that give it away.
-
-    An ``everyday`` word counts in tags for software only: a title may well have a runway in it.
-    """
-
-    what: str
-    also: tuple[str, ...] = ()
-    everyday: bool = False
-
-
-_MAKERS = {
-    "DeepFaceLab": _Maker(_SWAPPER),
-    "FaceSwap": _Maker(_SWAPPER, ("faceswap.dev",), everyday=True),
-    "FaceFusion": _Maker(_SWAPPER),
-    "Roop": _Maker(_SWAPPER, everyday=True),
-    "Deep-Live-Cam": _Maker(_SWAPPER),
-    "Reface": _Maker(_SWAPPER, everyday=True),
-    "HeyGen": _Maker(_AVATARS),
-    "Synthesia": _Maker(_AVATARS, everyday=True),
-    "D-ID": _Maker(_AVATARS, everyday=True),
-    "Hedra": _Maker(_AVATARS, everyday=True),
-    "Runway": _Maker(_GENERATOR, ("RunwayML",), everyday=True),
-    "Sora": _Maker(_GENERATOR, everyday=True),
-    "OpenAI": _Maker(_GENERATOR, ("DALL-E", "DALL·E", "ChatGPT")),
-    "Google generative AI": _Maker(
-        _GENERATOR, ("Made with Google AI", "Google Generative AI", "Google C2PA Core Generator")
-    ),
-    "Veo": _Maker(_GENERATOR, everyday=True),
-    "Kling": _Maker(_GENERATOR, ("KlingAI", "Kling AI"), everyday=True),
-    "Hailuo": _Maker(_GENERATOR),
-    "Luma Dream Machine": _Maker(_GENERATOR, ("Dream Machine",)),
-    "Pika": _Maker(_GENERATOR, everyday=True),
-    "Midjourney": _Maker(_GENERATOR),
-    "Adobe Firefly": _Maker(_GENERATOR, ("Adobe_Firefly",)),
-    "Stable Diffusion": _Maker(_GENERATOR, ("negative prompt", "AUTOMATIC1111")),
-    "ComfyUI": _Maker(_GENERATOR, ("KSampler",)),
-    "InvokeAI": _Maker(_GENERATOR, ("invokeai_metadata",)),
-    "AIGC": _Maker("the label that Chinese law requires on AI-generated content"),
-    "trainedAlgorithmicMedia": _Maker("the IPTC's word for media made by a generative model"),
-    "CapCut": _Maker(_EDITOR),
-    "Adobe Premiere": _Maker(_EDITOR),
-    "Adobe After Effects": _Maker(_EDITOR),
-    "Adobe Media Encoder": _Maker(_CONVERTER),
-    "Final Cut": _Maker(_EDITOR, everyday=True),
-    "iMovie": _Maker(_EDITOR),
-    "DaVinci Resolve": _Maker(_EDITOR, ("Blackmagic Design",)),
-    "Avid": _Maker(_EDITOR, ("Media Composer",), everyday=True),
-    "VEGAS": _Maker(_EDITOR, ("Vegas Pro",), everyday=True),
-    "Filmora": _Maker(_EDITOR),
-    "KineMaster": _Maker(_EDITOR),
-    "Kdenlive": _Maker(_EDITOR),
-    "Shotcut": _Maker(_EDITOR),
-    "Photoshop": _Maker(_RETOUCHER),
-    "Lightroom": _Maker(_RETOUCHER),
-    "GIMP": _Maker(_RETOUCHER, everyday=True),
-    "Snapseed": _Maker(_RETOUCHER),
-    "FaceApp": _Maker("an app that changes faces"),
-    "HandBrake": _Maker(_CONVERTER),
-    "FFmpeg": _Maker(_REENCODED, ("Lavf", "Lavc")),
-}
-"""Names that tags and credentials are searched for, each with what it stands for."""
-
 _SOFTWARE = re.compile("encode|software|handler|tool|application|creator|producer|writer", re.I)
-
-
-@dataclass(frozen=True)
-class Signer:
-    """Who signed, as the certificate says.
-
-    ``name`` is the certificate's subject and ``issuer`` the authority that made it, ``None`` where
-    it gives none; anybody can make a certificate with any names, so they mean something in the
-    state 'valid' only. ``time`` is when it was signed as a time stamp says, ISO 8601, ``None``
-    where there is none; 'problems' says if its authority is not on the trust list.
-    """
-
-    name: str | None
-    issuer: str | None
-    time: str | None
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The Content Credentials of a file.
-
-    ``state`` is one of CREDENTIAL_STATES and ``reason`` says it in a sentence. The rest is empty
-    unless credentials were read: the ``signer``, the ``tool`` that says it wrote them, ``actions``
-    (what that tool, and those before it, say was done) and ``problems`` (what did not check out).
-    In any state but 'valid', anybody may have written what they say.
-    """
-
-    state: str
-    reason: str
-    signer: Signer | None = None
-    tool: str | None = None
-    actions: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,11 +43,9 @@ def inspect(path: str | Path, trust_list: str | Path | None = None) -> Provenanc
     ``trust_list`` is a file of PEM certificates whose owners you trust to vouch for signers, such
     as the C2PA's; without one no signer is 'valid'. What the file is like never raises anything.
     Raises UsageError when the trust list cannot be read.
-
-    Source: C2PA Technical Specification 2.2 (2025), chapter 'Validation'.
     """
     path = Path(path)
-    credentials = _credentials(path, trust_list and _checked_list(Path(trust_list)))
+    credentials = read_credentials(path, trust_list and checked_list(Path(trust_list)))
     try:
         tags, problem = _tags(path), None
     except UnreadableError as error:
@@ -226,11 +54,8 @@ def inspect(path: str | Path, trust_list: str | Path | None = None) -> Provenanc
         problem = f"only the first {_MAX_TAGS} of {len(tags)} tags are listed"
     metadata: dict[str, str] = {}
     for name, value in tags[:_MAX_TAGS]:
-        metadata.setdefault(_clean(name, 80), _clean(value))
-    return Provenance(credentials, metadata, tuple(_hints(credentials, tags)), problem)
-
-
-# ---- tags and what they hint at
+        metadata.setdefault(one_line(name, _MAX_NAME), one_line(value, _MAX_VALUE))
+    return Provenance(credentials, metadata, tuple(named(_searched(credentials, tags))), problem)
 
 
 def _tags(path: Path) -> list[tuple[str, str]]:
@@ -250,240 +75,12 @@ def _tags(path: Path) -> list[tuple[str, str]]:
         ]
 
 
-def _hints(credentials: Credentials, tags: list[tuple[str, str]]) -> Iterator[str]:
-    """A sentence for every known name, from where it stands first."""
-    signed = (credentials.tool or "", *credentials.actions)
-    texts = [("The Content Credentials name", text, True) for text in signed]
+def _searched(
+    credentials: Credentials, tags: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, bool]]:
+    """What is searched for names of programs, as ``named`` takes it."""
+    for text in (credentials.tool or "", *credentials.actions):
+        yield "The Content Credentials name", text, True
     for name, value in tags[:_MAX_TAGS]:
-        where = f"The tag '{_clean(name, 80)}' names"
-        texts.append((where, f"{name} {value[:_MAX_SEARCHED]}", bool(_SOFTWARE.search(name))))
-    for name, maker in _MAKERS.items():
-        words = "|".join(map(re.escape, (name, *maker.also)))
-        pattern = re.compile(rf"(?<![^\W_\d])({words})(?![^\W_\d])", re.IGNORECASE)
-        for where, text, software in texts:
-            if (software or not maker.everyday) and (found := pattern.search(text)):
-                word = "" if found[0].lower() == name.lower() else f" ('{found[0]}')"
-                yield f"{where} {name}{word}, {maker.what}."
-                break
-
-
-# ---- Content Credentials, in the asking process
-
-
-def _checked_list(path: Path) -> Path:
-    """The full path of a file of certificates. Raises UsageError if it is none."""
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} is no list of PEM certificates ({error}): give one such as the C2PA trust list"
-        ) from None
-    return path.resolve()
-
-
-def _credentials(path: Path, trust_list: Path | None) -> Credentials:
-    """Have the file's credentials checked by a process of its own."""
-    found = importlib.util.find_spec("c2pa")
-    if not found or not found.origin:
-        return Credentials("not_checked", "Not checked: pip install 'unmask[provenance]'.")
-    try:
-        size = path.stat().st_size if path.is_file() else 0
-        file = path.resolve()
-    except (OSError, ValueError):
-        size = 0
-    if not size:
-        return Credentials("none", "There is nothing to read at this path.")
-    if size > _MAX_FILE:
-        limit = f"{_MAX_FILE / 1e9:.0f} GB"
-        return Credentials("not_checked", f"Not checked: files over {limit} are not read for it.")
-    arguments = [file, *([trust_list] if trust_list else [])]
-    # c2pa loads its library from the working folder if there is one of that name, which might be
-    # a folder of downloads; -P keeps Python from doing the same with modules.
-    environment = {k: v for k, v in os.environ.items() if k != "C2PA_LIBRARY_NAME"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__, *arguments],
-            cwd=Path(found.origin).parent, env=environment, timeout=_MAX_SECONDS,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        values = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        return Credentials("not_checked", f"Not checked: it took over {_MAX_SECONDS} seconds.")
-    except (OSError, ValueError):
-        return Credentials(
-            "not_checked", "Not checked: the checker failed on this file; c2patool may know more."
-        )
-    signer = values.pop("signer")
-    lists = {name: tuple(values.pop(name)) for name in ("actions", "problems")}
-    return Credentials(**values, **lists, signer=signer and Signer(**signer))
-
-
-# ---- Content Credentials, in the process that checks them
-
-
-def _check(path: Path, trust_list: Path | None) -> Credentials:
-    """Read and check the credentials of a file with c2pa."""
-    import c2pa
-
-    settings: dict[str, Any] = dict(_OFFLINE)
-    if trust_list:
-        settings["trust"] = {"trust_anchors": trust_list.read_text(encoding="utf-8")}
-    else:  # else every file whose certificate has expired since would be invalid
-        settings["verify"] = {**_OFFLINE["verify"], "verify_timestamp_trust": False}
-    context = c2pa.Context(c2pa.Settings.from_dict(settings))
-    errors = c2pa.C2paError
-    try:
-        with path.open("rb") as file, c2pa.Reader(None, file, context=context) as reader:
-            return _in_words(json.loads(reader.json()), json.loads(reader.crjson()), trust_list)
-    except errors.ManifestNotFound:
-        return Credentials("none", "The file has no Content Credentials; most files have none.")
-    except errors as error:
-        problem = str(error)
-        if problem.startswith("Remote:"):
-            reason = "Not checked: the Content Credentials are on a server, and nothing is fetched."
-            return Credentials("not_checked", reason, problems=(_clean(problem),))
-        # These are about the file; who broke it to hide credentials could have stripped them.
-        if problem.startswith(("NotSupported:", "Io:", "Other: asset could not be parsed")):
-            return Credentials(
-                "none",
-                "None were found: the checker cannot read files of this kind, or this one is "
-                "damaged.",
-            )
-        return Credentials(
-            "invalid",
-            "There are Content Credentials, but they cannot be read: they are damaged or forged.",
-            problems=(_clean(problem),),
-        )
-
-
-def _in_words(store: dict, details: dict, trust_list: Path | None) -> Credentials:
-    """What c2pa says, of which only the outermost form can be relied on: the file wrote the rest.
-
-    ``store`` is c2pa's own form and ``details`` the crJSON, which has the names in certificates.
-    """
-    manifests = _dict(store.get("manifests"))
-    active = _dict(manifests.get(store.get("active_manifest")))
-    results = _dict(store.get("validation_results"))
-    checks = _dict(results.get("activeManifest"))
-    failures = [_dict(f) for f in _list(checks.get("failure"))]
-    state = {"Trusted": "valid", "Valid": "untrusted"}.get(store.get("validation_state"))
-    if state is None:
-        altered = any(_ALTERED.search(str(failure.get("code"))) for failure in failures)
-        state = "altered" if altered else "invalid"
-    for delta in _list(results.get("ingredientDeltas")):
-        failures += _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
-    # c2pa lets it pass, and still gives the time.
-    remarks = [_dict(remark) for remark in _list(checks.get("informational"))]
-    failures += [remark for remark in remarks if remark.get("code") == "timeStamp.untrusted"]
-    if trust_list is None:  # then the reason says so
-        failures = [f for f in failures if not str(_dict(f).get("code")).endswith(".untrusted")]
-    others = [_dict(m) for m in manifests.values() if m is not active]
-    actions = [sentence for manifest in (active, *others) for sentence in _actions(manifest)]
-    return Credentials(
-        state,
-        _reason(state, trust_list is not None),
-        _signer(_dict(active.get("signature_info")), details),
-        _tool(active),
-        _distinct(actions),
-        _distinct(_problem(_dict(failure)) for failure in failures),
-    )
-
-
-def _reason(state: str, listed: bool) -> str:
-    if state == "untrusted" and not listed:
-        return (
-            "The file is as it was signed, but who signed it, and when, was not checked: no trust "
-            "list was given."
-        )
-    return {
-        "valid": "The file is as it was signed, by a signer on your trust list.",
-        "untrusted": "The file is as it was signed, but its signer is not on your trust list: "
-        "anybody may have signed it.",
-        "altered": "The file or its Content Credentials were changed after they were signed.",
-        "invalid": "There are Content Credentials, but they do not hold; see the problems.",
-    }[state]
-
-
-def _signer(signature: dict, details: dict) -> Signer:
-    manifests = _list(details.get("manifests")) or [{}]  # the active one comes first
-    certificate = _dict(_dict(_dict(manifests[0]).get("signature")).get("certificateInfo"))
-    time = signature.get("time")
-    subject, issuer = (_owner(_dict(certificate.get(which))) for which in ("subject", "issuer"))
-    return Signer(subject, issuer, _clean(time) if time else None)
-
-
-def _owner(names: dict) -> str | None:
-    """A certificate's distinguished name for people: common name and organisation."""
-    parts = [str(names[key]) for key in ("CN", "O") if names.get(key)]
-    return _clean(", ".join(parts)) if parts else None
-
-
-def _tool(manifest: dict) -> str | None:
-    """The program that says it wrote a manifest."""
-    for info in _list(manifest.get("claim_generator_info")):
-        if name := _program(info):
-            return name
-    name = manifest.get("claim_generator")
-    return _clean(name) if name else None
-
-
-def _program(info: Any) -> str | None:
-    """A program's name and version, which come as a text or as an object."""
-    if isinstance(info, dict):
-        info = " ".join(str(info[key]) for key in ("name", "version") if info.get(key))
-    return _clean(info) if info else None
-
-
-def _actions(manifest: dict) -> Iterator[str]:
-    tool = _tool(manifest) or "an unnamed tool"
-    for assertion in map(_dict, _list(manifest.get("assertions"))):
-        if not str(assertion.get("label")).startswith("c2pa.actions"):
-            continue
-        for action in map(_dict, _list(_dict(assertion.get("data")).get("actions"))):
-            what = str(action.get("action")).removeprefix("c2pa.").replace("_", " ")
-            source = str(action.get("digitalSourceType") or "").rpartition("/")[2]
-            sentence = f"{_program(action.get('softwareAgent')) or tool}: {what}"
-            if source:
-                words = _SOURCES.get(source)
-                sentence += f"; says that it was {words}" if words else f" ({source})"
-            yield _clean(sentence)
-
-
-def _problem(failure: dict) -> str:
-    code = str(failure.get("code"))
-    return _PROBLEMS.get(code) or _clean(f"{failure.get('explanation') or 'failed'} ({code})")
-
-
-def _dict(value: Any) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list:
-    return value if isinstance(value, list) else []
-
-
-def _distinct(sentences: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(sentences))[:_MAX_SENTENCES]
-
-
-def _clean(value: Any, limit: int = _MAX_TEXT) -> str:
-    """Text on one line that cannot steer a terminal, of ``limit`` characters at most."""
-    text = printable(" ".join(str(value)[: 4 * limit].split()))
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _limit_memory() -> None:
-    """Let this process fail rather than take the machine's memory, where the system has limits."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    _limit_memory()
-    checked = _check(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None)
-    print(json.dumps(asdict(checked)))
+        where = f"The tag '{one_line(name, _MAX_NAME)}' names"
+        yield where, f"{name} {value[:_MAX_SEARCHED]}", bool(_SOFTWARE.search(name))

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from unmask.report import printable
 from unmask.settings import for_command
+from unmask.text import printable
 from unmask.web.analysis import Order
 
 COMMAND = (sys.executable, "-P", "-m", "unmask.web.analysis")

@@ -17,7 +17,8 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 
-from unmask.report import HEADLINES, clock, printable
+from unmask.report import HEADLINES
+from unmask.text import clock, printable
 from unmask.web import guard
 from unmask.web.current import services, settings, time_of
 from unmask.web.files import RESULT

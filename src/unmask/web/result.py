@@ -29,8 +29,9 @@ from unmask.html_report import (
     shown_people,
     warnings,
 )
-from unmask.report import HEADLINES, Report, TrackReport, clock, printable
+from unmask.report import HEADLINES, Report, TrackReport
 from unmask.settings import for_command
+from unmask.text import clock, printable
 from unmask.video import is_image
 from unmask.web.files import FRAMES_CSV, REPORT_HTML, REPORT_JSON, RESULT
 

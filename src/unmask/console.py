@@ -1,0 +1,177 @@
+"""Reports as they come out of a command: JSON lines for programs, a table for people."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from unmask.errors import UsageError
+from unmask.report import Report
+from unmask.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from unmask.provenance import Provenance
+
+_STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
+
+
+class _Writer:
+    """What both writers do: a progress bar on standard error, if that is a terminal."""
+
+    def __init__(self, total: int):
+        self._total = total
+        self._bar: Progress | None = None
+        self._finished = 0
+
+    def _start_bar(self) -> None:
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+        self._bar = Progress(
+            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._bar.add_task("judging", total=self._total)
+        self._bar.start()
+
+    def _stop_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def progress(self, share: float) -> None:
+        """Show how much of the current input is judged, from 0 to 1."""
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=self._finished + share)
+
+    def _finish_one(self) -> None:
+        self._finished += 1
+        self.progress(0)
+
+
+class JsonLines(_Writer):
+    """Writes one JSON object a line, each as soon as it is there, to a file or ('-') the output.
+
+    Raises UsageError when the file cannot be written.
+    """
+
+    def __init__(self, target: str | Path, total: int = 1):
+        super().__init__(total)
+        self._target = str(target)
+
+    def __enter__(self) -> Self:
+        to_output = self._target == "-"
+        try:
+            self._file = sys.stdout if to_output else open(self._target, "w", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {self._target}: {error.strerror}; give --json another file"
+            ) from None
+        if not (to_output and sys.stdout.isatty()):
+            self._start_bar()
+        return self
+
+    def add(self, report: Report) -> None:
+        """Write a report."""
+        self._file.write(report.to_json() + "\n")
+        self._file.flush()
+        self._finish_one()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_bar()
+        if self._file is not sys.stdout:
+            self._file.close()
+
+
+class Table(_Writer):
+    """Prints a table of all reports, and the reasons of those that are not real, when it ends."""
+
+    def __init__(self, total: int = 1):
+        super().__init__(total)
+        self._reports: list[Report] = []
+
+    def __enter__(self) -> Self:
+        self._start_bar()
+        return self
+
+    def add(self, report: Report) -> None:
+        """Take a report into the table."""
+        self._reports.append(report)
+        self._finish_one()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_bar()
+        if self._reports:
+            print_reports(self._reports)
+
+
+def output_console() -> "Console":
+    """Standard output for tables; where nobody looks at it, nothing is cut or wrapped."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 1000
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def table_of_files(*verdicts: str) -> "RichTable":
+    """An empty table with the columns 'file' and, so headed, ``verdicts``."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("file", overflow="fold")
+    for heading in verdicts:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def safe_text(text: str, style: str = "") -> "Text":
+    """Text for standard output that cannot steer the terminal."""
+    from rich.text import Text
+
+    return Text(printable(text, sys.stdout.encoding or "utf-8"), style)
+
+
+def verdict_text(verdict: str) -> "Text":
+    """The verdict in its colour."""
+    return safe_text(verdict, _STYLES.get(verdict, "cyan"))
+
+
+def print_reports(reports: list[Report]) -> None:
+    """Print the table of these reports to standard output."""
+    from rich.text import Text
+
+    console = output_console()
+    table = table_of_files("verdict")
+    for heading in ("probability\nof fake", "people", "frames\njudged", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for report in reports:
+        p = report.probability_fake
+        table.add_row(
+            safe_text(report.path),
+            verdict_text(report.verdict),
+            "-" if p is None else f"{p:.2f}",
+            str(len(report.tracks)),
+            str(report.frames_judged),
+            f"{report.timings_seconds.total:.1f}",
+        )
+    console.print(table)
+    for report in reports:
+        if report.verdict != "real" or report.damage:
+            line = safe_text(report.path, "bold"), ": ", safe_text(report.reason)
+            console.print(Text.assemble(*line))
+        if report.provenance:
+            console.print(Text.assemble(safe_text(report.path, "bold"), ": ",
+                                        safe_text(_origin(report.provenance))))  # fmt: skip
+    sys.stdout.flush()  # Ctrl-C ends the process without ceremony
+
+
+def _origin(provenance: "Provenance") -> str:
+    """What a file says of where it comes from, in a few sentences."""
+    credentials = provenance.credentials
+    return " ".join([credentials.reason, *credentials.actions, *provenance.hints])

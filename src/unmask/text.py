@@ -1,0 +1,28 @@
+"""Text for people: what comes from a file, made safe to show, and times."""
+
+from typing import Any
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Text that cannot steer a terminal, nor fail to be written in ``encoding``.
+
+    Control and invisible characters are spelled out, as are those the encoding lacks.
+    """
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def one_line(value: Any, limit: int) -> str:
+    """Printable text on one line, of ``limit`` characters at most."""
+    text = printable(" ".join(str(value)[: 4 * limit].split()))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def clock(second: float, digits: int = 1) -> str:
+    """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
+    scale = 10**digits
+    whole, part = divmod(round(second * scale), scale)
+    hours, rest = divmod(whole, 3600)
+    text = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
+    text += f":{rest % 60:02}"
+    return f"{text}.{part:0{digits}}" if digits else text

@@ -22,6 +22,7 @@ from clips import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unmask.decoder import Decoder
 from unmask.errors import UnreadableError
 from unmask.video import Video
 
@@ -160,8 +161,8 @@ def test_fast_sampling_looks_at_the_first_part_between_keyframes(tmp_path, name,
 def test_fast_sampling_looks_at_all_where_seeks_go_back(tmp_path, monkeypatch):
     seconds = [i / 12.5 for i in range(240)]
     path = write_video(tmp_path / "a.mp4", numbered(240), seconds=seconds, encoder={"g": "70"})
-    seek = Video._seek
-    monkeypatch.setattr(Video, "_seek", lambda video, second: seek(video, 0.0))
+    seek = Decoder.seek
+    monkeypatch.setattr(Decoder, "seek", lambda decoder, second: seek(decoder, 0.0))
     video, frames = sample(path, every=10, sampling="fast")
     assert [frame.index for frame in frames] == list(range(0, 240, 10))
     assert video.frames_decoded < 2 * 240

@@ -1,26 +1,15 @@
 """Open, probe and sample one video or image: a path -> Frame after Frame."""
 
 import math
-import stat
-from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 
-from unmask.container import (
-    DECODER_ERRORS,
-    DECODER_LIMITS,
-    MAX_PIXELS,
-    in_words,
-    open_container,
-    orientation,
-    picture_streams,
-    upright_rgb,
-)
+from unmask.container import DECODER_ERRORS, in_words, orientation, upright_rgb
+from unmask.decoder import Decoder
 from unmask.errors import UnreadableError
 from unmask.timetable import TIME_STAMP_ERROR, Timetable, read_timetable
 
@@ -32,11 +21,6 @@ VIDEO_SUFFIXES = frozenset(
 _NOT_DECODED = {"exact": "DEFAULT", "fast": "NONREF", "keyframes": "NONKEY"}
 # Containers that know where their keyframes are; in others a seek may land beyond.
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
-# Here every packet is a picture with a time stamp of its own, and a decoder told to skip pictures
-# leaves out only those that no other is built on.
-_NUMBERED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-_NUMBERED_CODECS = ("h264",)
-_REORDERED = 32  # packets: H.264 shows a picture at most 16 later than it is coded
 _WORTH_SEEKING = 24  # frames: a seek empties the decoder's pipeline, which costs about as much
 _LOOKED_AT = 0.4  # 'fast' decodes so much of what lies between two keyframes,
 _MOST_UNSEEN = 5.0  # seconds: or more, so that what it leaves out is never longer,
@@ -95,123 +79,21 @@ class Video:
     def __init__(self, path: str | Path, threads: int = 0):
         self.path = Path(path)
         self.frames_decoded = 0
-        self.damage: str | None = None
-        # Says of a picture, by its time stamp and number, whether it is wanted; None: all are.
-        self._is_wanted: Callable[[int, int], bool] | None = None
-        self._numbers: dict[int, int] = {}  # of the wanted pictures in the decoder, by time stamp
-        self._latest: int | None = None  # time stamp up to which pictures were coded, if known
-        self._open(threads)
-
-    def _open(self, threads: int) -> None:
-        name = self.path.name
+        self._cut_off: str | None = None
+        self._decoder = Decoder(self.path, threads)
         try:
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise UnreadableError(f"{name} is no file (a folder, device or pipe)")
-            self._file = self.path.open("rb")
-        except (OSError, ValueError) as error:
-            problem = getattr(error, "strerror", None) or error
-            raise UnreadableError(f"{name} cannot be opened: {problem}") from None
-        try:
-            if not self._file.read(1):
-                raise UnreadableError(f"{name} is empty (0 bytes): was it copied to the end?")
-            self._file.seek(0)
-            try:
-                self._container = open_container(self._file)
-            except DECODER_ERRORS:
-                raise UnreadableError(
-                    f"{name} is no video or image that can be read: it is damaged, cut off at "
-                    "the start, or of another kind than its name says"
-                ) from None
-            streams = picture_streams(self._container)
-            if not streams:
-                raise UnreadableError(f"no video stream in {name}: is it an audio file?")
-            self._stream = streams[0]
-            decoder = self._stream.codec_context
-            if decoder is None:
-                raise UnreadableError(f"{name} is coded in a way that no decoder here knows")
-            if decoder.width * decoder.height > MAX_PIXELS:
-                raise UnreadableError(
-                    f"{name} is {decoder.width}x{decoder.height}: pictures over "
-                    f"{MAX_PIXELS / 1e6:.0f} million pixels are not read"
-                )
-            decoder.options = DECODER_LIMITS
-            decoder.thread_type = "AUTO"
-            decoder.thread_count = threads
-            try:
-                self._frames = self._decode()
-                self._first = next(self._frames)
-            except StopIteration:
-                raise UnreadableError(
-                    f"not one picture of {name} could be decoded ({self.damage or 'no frames'}): "
-                    "the file is damaged, cut off, or its pictures are too large"
-                ) from None
-            self.info = self._probe(self._first)
+            self.info = self._probe()
         except BaseException:
             self.close()
             raise
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        """Frames in order, leaving out those that are damaged, until the end or where it breaks.
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the file, as far as it was sampled."""
+        return self._decoder.damage or self._cut_off
 
-        Those are left out, too, that are neither wanted nor needed for others.
-        """
-        failed = 0
-        for packet, number in self._numbered_packets():
-            if number is not None:
-                wanted = self._is_wanted is None or self._is_wanted(packet.pts, number)
-                if wanted:
-                    self._numbers[packet.pts] = number
-                if self._is_wanted:
-                    self._stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
-                    self._latest = max(self._latest or 0, packet.pts)
-            try:
-                frames = packet.decode()
-            except DECODER_ERRORS as error:
-                failed += 1
-                self.damage = f"{failed} of its parts cannot be decoded: {in_words(error)}"
-                continue
-            yield from frames
-
-    def _numbered_packets(self) -> Iterator[tuple[av.Packet, int | None]]:
-        """Packets with their picture's number in the order of showing, None where it is not known.
-
-        It is sure once all packets that may be shown before have been read.
-        """
-        ahead: deque[tuple[av.Packet, tuple[int, int] | None]] = deque()
-        shown: list[tuple[int, int]] = []  # time stamps in order, with their place in the file
-        forgotten = 0
-
-        def next_one() -> tuple[av.Packet, int | None]:
-            packet, stamp = ahead.popleft()
-            return packet, stamp and forgotten + bisect_left(shown, stamp)
-
-        for place, packet in enumerate(self._packets()):
-            # What an edit list cuts off is decoded and never shown.
-            is_shown = packet.pts is not None and not packet.is_discard
-            stamp = (packet.pts, place) if is_shown else None
-            ahead.append((packet, stamp))
-            if stamp:
-                insort(shown, stamp)
-            if len(ahead) > _REORDERED:
-                yield next_one()
-            if len(shown) > 4 * _REORDERED:
-                del shown[: 2 * _REORDERED]
-                forgotten += 2 * _REORDERED
-        while ahead:
-            yield next_one()
-
-    def _packets(self) -> Iterator[av.Packet]:
-        """The stream's packets; at the last, which has no time, the decoder empties itself."""
-        try:
-            for packet in self._container.demux(self._stream):
-                # An empty packet that has a time, usual in AVI, would make the decoder stop early.
-                if packet.size or packet.dts is None:
-                    yield packet
-        except DECODER_ERRORS as error:
-            self.damage = f"it breaks off: {in_words(error)}"
-
-    def _probe(self, first: av.VideoFrame) -> VideoInfo:
-        stream, container = self._stream, self._container
+    def _probe(self) -> VideoInfo:
+        (stream, first), container = self.source, self._decoder.container
         width, height = first.width, first.height
         if orientation(first)[0]:
             width, height = height, width
@@ -243,9 +125,9 @@ class Video:
 
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
-        self._stream.codec_context.skip_frame = _NOT_DECODED[sampling]
+        self._decoder.stream.codec_context.skip_frame = _NOT_DECODED[sampling]
         self._sees_end = sampling != "keyframes"
-        leave_out = sampling == "exact" and self._can_leave_out
+        leave_out = sampling == "exact" and self._decoder.can_leave_out
         if max_frames:
             frames = self._spread(every, max_frames, leave_out)
         elif leave_out:
@@ -259,36 +141,24 @@ class Video:
 
     def _counted(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """All decoded frames with their numbers."""
-        frame: av.VideoFrame | None = self._first
-        while frame is not None:
+        for frame in self._decoder.frames():
             self.frames_decoded += 1
             last = self.frames_decoded - 1, frame
             yield last
-            self._numbers.pop(frame.pts, None)
-            frame = next(self._frames, None)
         end = self._second(*reversed(last))
-        if self._latest is not None:  # the last frames may have been left out
-            end = max(end, float((self._latest - self._first.pts) * self._stream.time_base))
+        until = self._decoder.coded_until
+        if until is not None:  # the last frames may have been left out
+            end = max(end, float(self._decoder.since_first(until)))
         self._check_end(end)
 
     def _every_nth(self, every: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Every ``every``-th frame, leaving out others where they can be done without."""
         if every > 1:
-            self._is_wanted = lambda _, number: number % every == 0
+            self._decoder.is_wanted = lambda _, number: number % every == 0
         for _, frame in self._counted():
-            number = self._numbers.get(frame.pts)
+            number = self._decoder.number(frame)
             if number is not None and number % every == 0:
                 yield number, frame
-
-    @property
-    def _can_leave_out(self) -> bool:
-        """Whether it is certain which pictures others are built on, and which number each has."""
-        return (
-            self._container.format.name in _NUMBERED_CONTAINERS
-            and self._stream.codec_context.name in _NUMBERED_CODECS
-            and not self._first.interlaced_frame
-            and self._first.pts in self._numbers
-        )
 
     def _due(self, every: int, is_skipping: bool) -> Iterator[tuple[int, av.VideoFrame]]:
         """The first decoded frame at or after every ``every``-th.
@@ -317,7 +187,7 @@ class Video:
                 if keyframe == timetable.seconds:
                     self._check_end(timetable.second(len(timetable.frames) - 1))
                     return
-                self._seek(keyframe)
+                self._decoder.seek(keyframe)
 
     def _spread(
         self, every: int, max_frames: int, leave_out: bool
@@ -327,8 +197,8 @@ class Video:
         self._check_end(timetable.second(len(timetable.frames) - 1))
         found, due, latest = 0, 0.0, 0.0
         if leave_out:
-            first, unit = self._first.pts, self._stream.time_base
-            self._is_wanted = lambda stamp, _: (stamp - first) * unit >= due - TIME_STAMP_ERROR
+            since = self._decoder.since_first
+            self._decoder.is_wanted = lambda stamp, _: since(stamp) >= due - TIME_STAMP_ERROR
         for count, frame in self._counted():
             second = self._second(frame, count)
             if second < latest - 1:  # a seek went back: the container's index is wrong
@@ -344,37 +214,28 @@ class Video:
                 return
             keyframe = timetable.keyframe_before(due)
             if timetable.index(keyframe) - index > _WORTH_SEEKING:
-                self._seek(keyframe)
+                self._decoder.seek(keyframe)
 
     def _timetable(self) -> Timetable:
         """The video's, with those keyframes that a seek is sure to find."""
-        timetable = read_timetable(self.path, self._stream)
-        known = self._container.format.name in _INDEXED
+        timetable = read_timetable(self.path, self._decoder.stream)
+        known = self._decoder.container.format.name in _INDEXED
         return timetable if known else timetable.without_keyframes()
-
-    def _seek(self, second: float) -> None:
-        """Go on at the keyframe that is shown then."""
-        stamp = self._first.pts + round(second / self._stream.time_base)
-        try:
-            self._container.seek(stamp, stream=self._stream)
-        except DECODER_ERRORS:
-            return  # it goes on where it was
-        self._frames = self._decode()
 
     @property
     def source(self) -> tuple[av.VideoStream, av.VideoFrame]:
         """The stream and its first frame as the decoder has them: clock, colours, pixel shape."""
-        return self._stream, self._first
+        return self._decoder.stream, self._decoder.first
 
     def _check_end(self, second: float) -> None:
         """Note as damage that the last frame, at ``second``, comes long before the stated end."""
         stated = self.info.duration_seconds
         is_early = stated and second + max(1.0, 0.05 * stated) < stated
         if is_early and self._sees_end and not self.damage:
-            self.damage = f"its pictures end at {second:.1f} s, it should last {stated:.1f} s"
+            self._cut_off = f"its pictures end at {second:.1f} s, it should last {stated:.1f} s"
 
     def _second(self, frame: av.VideoFrame, index: int) -> float:
-        times = self._first.time, frame.time
+        times = self._decoder.first.time, frame.time
         if None in times or not all(map(math.isfinite, times)):
             return index / (self.info.fps or 25.0)
         return max(0.0, times[1] - times[0])
@@ -390,9 +251,7 @@ class Video:
 
     def close(self) -> None:
         """Let go of the file."""
-        if hasattr(self, "_container"):
-            self._container.close()
-        self._file.close()
+        self._decoder.close()
 
     def __enter__(self):
         return self

@@ -22,6 +22,7 @@ BASE = {
 }  # fmt: skip
 ROWS = {
     "all parts": {},
+    "the head 'moments'": {"head": "moments", "pseudo-fakes": "0", "train-crop": "0"},
     "no damage": {"degrade": "0"},
     "no synthesised fakes": {"pseudo-fakes": "0"},
     "synthesised fakes alone": {"pseudo-fakes": "1"},
@@ -33,7 +34,6 @@ ROWS = {
     "the last 20 layers alone": {"trainable-layers": "20"},
     "no average of weights": {"average": "0"},
     "half the learning rate": {"learning-rate": "1.5e-4"},
-    "the head 'moments'": {"head": "moments", "pseudo-fakes": "0", "train-crop": "0"},
 }
 
 

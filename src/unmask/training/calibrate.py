@@ -30,7 +30,8 @@ from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.settings import resolve
 from unmask.training import plots
-from unmask.training.evaluate import crop_logits, evaluate
+from unmask.training.evaluate import evaluate
+from unmask.training.judging import crop_logits
 from unmask.training.metrics import Measurement, measure
 from unmask.verdict import logit, sigmoid
 

@@ -1,10 +1,7 @@
 """Train the detector: a split folder -> ``xception_best.h5``, logs, a curve and a run card."""
 
-import csv
-import hashlib
 import json
 import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +11,23 @@ from zipfile import BadZipFile
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from unmask import __version__
 from unmask.data.augment import Alteration
 from unmask.data.index import Crop, read_split, without_stills
-from unmask.errors import DatasetError, ModelError, SettingError
+from unmask.errors import DatasetError, ModelError
 from unmask.settings import parse_shares, resolve
 from unmask.training import model_file, xception
 from unmask.training.batches import Batches, validation_set
 from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
+from unmask.training.run_folder import (
+    check_resumes,
+    check_same,
+    hash_data,
+    policy,
+    run_card,
+    write_card,
+    write_history,
+)
 from unmask.training.schedule import has_stalled, is_best, learning_rate
 
 # isort: split
@@ -32,7 +37,6 @@ import tensorflow as tf
 _CHECKPOINT_SECONDS = 600
 _LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
 _VALIDATION_BATCH = 32
-CARD_NAME = "run.json"
 _FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
 
 
@@ -79,7 +83,7 @@ def _fit_moments(split: Path, output: Path, settings: SimpleNamespace, train: li
     keras.utils.clear_session()
     run = Moments(split, output, settings, train, make_batches(split, train, settings))
     history = [run.fit()]
-    _write_history(history, output)
+    write_history(history, output)
     return Fitted(run.weights_path, history, history[0])
 
 
@@ -98,7 +102,7 @@ class _Run:
         self.best_epoch = 0
         self.epoch = self.step = 0
         self.sums = np.zeros(2)  # loss and accuracy of the running epoch's steps
-        self.data_hash = _hash_data(train + val)
+        self.data_hash = hash_data(train + val)
         output.mkdir(parents=True, exist_ok=True)
         self._checkpoint_path = output / "checkpoint.npz"
         if self._checkpoint_path.exists():
@@ -290,7 +294,7 @@ class _Run:
         self.history, self.best_epoch = state["history"], state["best_epoch"]
 
     def _write_logs(self) -> None:
-        _write_history(self.history, self.output)
+        write_history(self.history, self.output)
         writer = tf.summary.create_file_writer(str(self.output / "tensorboard"))
         row = self.history[-1]
         with writer.as_default(step=row["epoch"]):
@@ -317,56 +321,6 @@ class _weights_swapped:
             self.model.set_weights(self.own)
 
 
-def check_resumes(output: Path, settings: SimpleNamespace) -> None:
-    """Raise SettingError unless the run that is in ``output`` is meant to be gone on with."""
-    if not settings.resume:
-        raise SettingError(
-            f"{output} holds an earlier run: go on with it by --resume, or name another folder"
-        )
-
-
-def check_same(
-    output: Path, earlier: dict, earlier_hash: str, settings: SimpleNamespace, data_hash: str,
-    free: tuple[str, ...],
-) -> None:  # fmt: skip
-    """Raise SettingError where settings, but for those ``free`` to change, or the crops changed."""
-    now = vars(settings)
-    changed = [k for k, value in earlier.items() if k not in free and now.get(k) != value]
-    if changed or earlier_hash != data_hash:
-        what = ", ".join(changed) or "the crops"
-        raise SettingError(
-            f"{output} was trained with other settings ({what} changed): resume with the same "
-            "ones, or train into another folder"
-        )
-
-
-def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> dict:
-    """What must be known to train the same model again."""
-    return {
-        "settings": vars(settings),
-        "data_sha256": _hash_data(crops),
-        "train_crops": {"real": len(batches.real), "fake": len(batches.fake)},
-        "unmask": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "devices": [d.device_type for d in tf.config.list_physical_devices()],
-    }
-
-
-def write_card(card: dict, output: Path) -> None:
-    """The run card as ``run.json``."""
-    (output / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n")
-
-
-def _write_history(history: list[dict], output: Path) -> None:
-    with (output / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
 def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
     """The batches that these settings ask for."""
     return Batches(
@@ -375,11 +329,6 @@ def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
         paired=s.head == "moments", train_crop=0 if s.head == "moments" else s.train_crop,
         altered=Alteration.of(s),
     )  # fmt: skip
-
-
-def _hash_data(crops: list[Crop]) -> str:
-    rows = [f"{c.path},{c.label},{c.group},{c.split}" for c in crops]
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def _balanced(crops: list[Crop]) -> dict[int, float]:
@@ -391,22 +340,3 @@ def _balanced(crops: list[Crop]) -> dict[int, float]:
 def _let_gpu_memory_grow() -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def policy(settings: SimpleNamespace) -> str:
-    """The Keras dtype policy for this machine."""
-    wish = settings.mixed_precision
-    if wish == "auto":
-        if tf.config.list_physical_devices("GPU"):
-            wish = "float16"
-        else:
-            wish = "bfloat16" if _has_bfloat16() else "off"
-    return "float32" if wish == "off" else f"mixed_{wish}"
-
-
-def _has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16 (elsewhere it is slower than float32)."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False

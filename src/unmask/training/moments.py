@@ -27,7 +27,10 @@ from unmask.training import local, model_file, xception
 from unmask.training.batches import Batches
 from unmask.training.calibrate import Calibration, fit_calibration
 from unmask.training.export import compiled
-from unmask.training.fit import (
+from unmask.training.interrupt import StopSignals
+from unmask.training.ridge import solve
+from unmask.training.rows import Looker, as_they_are, see_drawn, unseen_photos
+from unmask.training.run_folder import (
     CARD_NAME,
     check_resumes,
     check_same,
@@ -35,9 +38,6 @@ from unmask.training.fit import (
     run_card,
     write_card,
 )
-from unmask.training.interrupt import StopSignals
-from unmask.training.ridge import solve
-from unmask.training.rows import Looker, as_they_are, see_drawn, unseen_photos
 
 # isort: split
 import keras

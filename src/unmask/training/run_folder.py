@@ -1,0 +1,97 @@
+"""What every training run leaves and needs: a card, a history, a precision, and its resumption."""
+
+import csv
+import hashlib
+import json
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from unmask import __version__
+from unmask.data.index import Crop
+from unmask.errors import SettingError
+from unmask.training.batches import Batches
+
+# isort: split
+import keras
+import tensorflow as tf
+
+CARD_NAME = "run.json"
+
+
+def check_resumes(output: Path, settings: SimpleNamespace) -> None:
+    """Raise SettingError unless the run that is in ``output`` is meant to be gone on with."""
+    if not settings.resume:
+        raise SettingError(
+            f"{output} holds an earlier run: go on with it by --resume, or name another folder"
+        )
+
+
+def check_same(
+    output: Path, earlier: dict, earlier_hash: str, settings: SimpleNamespace, data_hash: str,
+    free: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Raise SettingError where settings, but for those ``free`` to change, or the crops changed."""
+    now = vars(settings)
+    changed = [k for k, value in earlier.items() if k not in free and now.get(k) != value]
+    if changed or earlier_hash != data_hash:
+        what = ", ".join(changed) or "the crops"
+        raise SettingError(
+            f"{output} was trained with other settings ({what} changed): resume with the same "
+            "ones, or train into another folder"
+        )
+
+
+def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> dict:
+    """What must be known to train the same model again."""
+    return {
+        "settings": vars(settings),
+        "data_sha256": hash_data(crops),
+        "train_crops": {"real": len(batches.real), "fake": len(batches.fake)},
+        "unmask": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "devices": [d.device_type for d in tf.config.list_physical_devices()],
+    }
+
+
+def write_card(card: dict, output: Path) -> None:
+    """The run card as ``run.json``."""
+    (output / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n")
+
+
+def write_history(history: list[dict], output: Path) -> None:
+    """All epochs as ``history.csv``."""
+    with (output / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def hash_data(crops: list[Crop]) -> str:
+    """What changes when the crops, or what is said of them, do."""
+    rows = [f"{c.path},{c.label},{c.group},{c.split}" for c in crops]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def policy(settings: SimpleNamespace) -> str:
+    """The Keras dtype policy for this machine."""
+    wish = settings.mixed_precision
+    if wish == "auto":
+        if tf.config.list_physical_devices("GPU"):
+            wish = "float16"
+        else:
+            wish = "bfloat16" if _has_bfloat16() else "off"
+    return "float32" if wish == "off" else f"mixed_{wish}"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 (elsewhere it is slower than float32)."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False

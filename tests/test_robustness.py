@@ -104,6 +104,18 @@ def test_verdicts_are_those_of_the_copies(copies, real_clip, tmp_path):
         assert found.verdict == report.verdict
 
 
+def test_copies_of_a_photo_are_judged_as_photos(tmp_path, real_frame):
+    analyzer, photo = Analyzer(threads=1), tmp_path / "photo.png"
+    cv2.imwrite(str(photo), real_frame[:, :, ::-1])
+    (found, *_) = verdicts_after(analyzer, photo)
+    altered_copy(photo, found.alteration, tmp_path / "copy.mp4")
+    as_photo, as_video = (
+        analyzer.analyze(tmp_path / "copy.mp4", is_photo=is_photo).probability_fake
+        for is_photo in (True, False)
+    )
+    assert found.probability_fake == as_photo < as_video
+
+
 def score(number, probability, verdict="real", label=None):
     label = label or ("real", "fake")[number % 2]
     about = f"{number}.mp4", f"{number}.mp4", label, f"g{number // 2}", "", ""

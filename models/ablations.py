@@ -1,39 +1,39 @@
 """What each part of a recipe is worth: python models/ablations.py IMAGENET.h5 SPLIT OUT.
 
 SPLIT is a folder of 'unmask split' whose manifest was made by ``training_manifest.py --search``, so
-that its part ``val`` shows generators and people that training never sees. Every row trains on the
-same steps from the same weights and differs from the first in what its name says; then ``val`` is
-judged. Prints a Markdown table and writes the learning curves to OUT; goes on where it was stopped.
-Needs the extra 'train'.
+that its part ``val`` shows generators and people that training never sees. Every row trains for the
+same steps from the same weights, with three seeds, and differs from the first in what its name
+says; the head 'moments' is fitted in one go instead, to up to eight crops of each video. Prints a
+Markdown table of video AUCs on ``val``: of each seed, and of the seeds' mean logits with its 95 %
+interval over groups. Learning curves are in OUT; goes on where it was stopped. Needs the extra
+'train'.
 """
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-STEPS, BATCH = 160, 24
+import numpy as np
+
+from unmask.training.metrics import measure
+from unmask.training.scores import SCORES_NAME
+from unmask.verdict import logit, sigmoid
+
+STEPS, BATCH, SEEDS = 160, 24, (0, 1, 2)
 BASE = {
-    "trainable-layers": "all", "train-crop": "128", "optimizer": "adamw", "schedule": "cosine",
-    "learning-rate": "3e-4", "average": "0.98", "select": "last",
-    "pseudo-fakes": "0.4", "degrade": "0.5",
+    "batch": BATCH, "epochs": 1, "steps-per-epoch": STEPS, "select": "last",
+    "trainable-layers": "all", "train-crop": 128, "optimizer": "adamw", "schedule": "cosine",
+    "learning-rate": 3e-4, "average": 0.98, "pseudo-fakes": 0.4, "degrade": 0.5,
 }  # fmt: skip
 ROWS = {
-    "all parts": {},
-    "the head 'moments'": {"head": "moments", "pseudo-fakes": "0", "train-crop": "0"},
-    "no damage": {"degrade": "0"},
-    "no synthesised fakes": {"pseudo-fakes": "0"},
-    "synthesised fakes alone": {"pseudo-fakes": "1"},
-    "only self_blend": {"families": "self_blend=1"},
-    "only decoder_look": {"families": "decoder_look=1"},
-    "only cross_swap": {"families": "cross_swap=1"},
-    "only mouth_edit": {"families": "mouth_edit=1"},
-    "only resynthesis": {"families": "resynthesis=1"},
-    "the last 20 layers alone": {"trainable-layers": "20"},
-    "no average of weights": {"average": "0"},
-    "half the learning rate": {"learning-rate": "1.5e-4"},
+    "all_parts": {},
+    "head_moments": {"head": "moments", "pseudo-fakes": 0, "train-crop": 0},
+    "no_damage": {"degrade": 0},
+    "no_synthesised_fakes": {"pseudo-fakes": 0},
+    "synthesised_fakes_alone": {"pseudo-fakes": 1},
+    "last_20_layers": {"trainable-layers": 20},
 }
 
 
@@ -44,36 +44,43 @@ def main() -> None:
     parser.add_argument("split", type=Path)
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
-    print(f"| {STEPS * BATCH} crops | AUC of videos | of crops | training's loss | minutes |")
-    print("|---|---|---|---|---|")
+    print(f"| {STEPS * BATCH:,} crops | each seed | mean logits | minutes |\n|---|---|---|---|")
     for name, change in ROWS.items():
-        run = args.output / "".join(c if c.isalnum() else "_" for c in name)
-        judged = run / "val"
-        if not (judged / "metrics.json").exists():
-            options = BASE | change | {"init": args.init, "batch": str(BATCH), "epochs": "1"}
-            options |= {"steps-per-epoch": str(STEPS)}
-            given = [part for key, value in options.items() for part in (f"--{key}", value)]
-            unmask("train", args.split, run, "--resume", *given)
-            model = run / "xception_best.h5"
-            unmask("evaluate", model, "--split", args.split, "--part", "val", "--output", judged)
-        metrics = json.loads((judged / "metrics.json").read_text())
-        videos, frames = (shown(metrics[level]["metrics"]) for level in ("videos", "frames"))
-        with (run / "history.csv").open(newline="") as file:
-            epoch = next(csv.DictReader(file))
-        minutes = float(epoch["seconds"]) / 60
-        print(f"| {name} | {videos} | {frames} | {epoch['loss'][:5]} | {minutes:.1f} |", flush=True)
+        logits, minutes, videos = [], [], []
+        for seed in SEEDS:
+            run = args.output / f"{name}_{seed}"
+            options = BASE | change | {"init": args.init, "seed": seed}
+            train_and_judge(args.split, run, options)
+            with (run / "history.csv").open(newline="") as file:
+                minutes.append(float(next(csv.DictReader(file))["seconds"]) / 60)
+            with (run / "val" / SCORES_NAME).open(newline="") as file:
+                videos = [row for row in csv.DictReader(file) if row["level"] == "video"]
+            logits.append(logit([float(row["probability_fake"]) for row in videos]))
+        each = ", ".join(f"{auc(videos, own).value:.3f}" for own in logits)
+        print(f"| {name} | {each} | {auc(videos, np.mean(logits, 0))} | {np.mean(minutes):.1f} |")
+        sys.stdout.flush()
 
 
-def unmask(*words: object) -> None:
-    """Run a command in a process of its own; its output stays out of the table."""
-    command = [sys.executable, "-m", "unmask", *map(str, words)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+def train_and_judge(split: Path, run: Path, options: dict[str, object]) -> None:
+    """One run, unless it is there already; each command is a process of its own."""
+    judged = run / "val"
+    if (judged / SCORES_NAME).exists():
+        return
+    given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    model = run / "xception_best.h5"
+    for words in (
+        ("train", split, run, "--resume", *given),
+        ("evaluate", model, "--split", split, "--part", "val", "--output", judged),
+    ):
+        command = [sys.executable, "-m", "unmask", *map(str, words)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def shown(metrics: dict) -> str:
-    """The AUC with its 95 % interval over groups."""
-    auc = metrics["roc_auc"]
-    return "{:.3f} [{:.3f} to {:.3f}]".format(auc["value"], *auc["interval"])
+def auc(videos: list[dict[str, str]], logits: np.ndarray):
+    """The AUC of these logits, with its interval."""
+    labels = [int(row["label"] == "fake") for row in videos]
+    groups = [row["group"] or row["video"] for row in videos]
+    return measure(labels, [sigmoid(each) for each in logits], groups).metrics["roc_auc"]
 
 
 if __name__ == "__main__":

@@ -234,6 +234,10 @@ def test_how_often_it_is_wrong_is_told_from_the_card():
     for words in ("12 real and 18 fake", "28 in 100 (95 % interval: 10 to 50)", "8 in 100."):
         assert words in text
     assert "do not hold for it" not in text
+    # Of no false alarm among twelve, resampling says 0 to 0.
+    spotless = dataclasses.replace(MEASURED, false_positive_rate=(0.0, 0.0, 0.0))
+    text = Page(show(found, card=dataclasses.replace(CARD, measured=spotless))).text
+    assert "none of 12; up to 22 in 100 remain possible" in text
     other = dataclasses.replace(found, threshold=0.7)
     assert "another threshold, 0.7: the first two figures do not hold" in Page(
         show(other, card=card)

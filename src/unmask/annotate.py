@@ -14,9 +14,9 @@ import numpy as np
 from av.error import FFmpegError
 
 from unmask.container import in_words
+from unmask.drawing import Overlay
 from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.outputs import in_one_step, plan
-from unmask.overlay import Overlay
 from unmask.report import Report
 from unmask.video import Frame, Video, is_image
 from unmask.video_writer import write_video

@@ -343,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="unmask",
         description="Tells whether the faces in a video are real or deepfakes, and trains "
         "detectors that do.",
-        epilog="Every option can be set in the environment: --max-frames as UNMASK_MAX_FRAMES. "
+        epilog="Every setting can be set in the environment: --max-frames as UNMASK_MAX_FRAMES. "
         "'unmask COMMAND --help' tells more.",
     )
     parser.add_argument("--version", action="version", version=f"unmask {version('unmask')}")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from unmask.provenance import Provenance
 
+_NO_PROOF = (
+    "real: no trace of the manipulations that the model knows. That is no proof of authenticity."
+)
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
 
 
@@ -168,6 +171,8 @@ def print_reports(reports: list[Report]) -> None:
         if report.provenance:
             console.print(Text.assemble(safe_text(report.path, "bold"), ": ",
                                         safe_text(_origin(report.provenance))))  # fmt: skip
+    if any(report.verdict == "real" for report in reports):
+        console.print(_NO_PROOF)
     sys.stdout.flush()  # Ctrl-C ends the process without ceremony
 
 

@@ -33,7 +33,7 @@ class Decoder:
     shape. ``damage`` says what is wrong with the file if not all of it could be decoded (None if it
     could, so far). ``is_wanted`` says of a picture, by its time stamp and number, whether it is
     wanted: others are left out where no wanted one is built on them (None: all are wanted).
-    ``coded_until`` is the time stamp up to which pictures were then read, shown or not.
+    ``coded_until`` is the latest time stamp that was read since one was given, shown or not.
 
     Raises UnreadableError when the file is missing, empty, of no known kind, has no picture, or
     is larger than MAX_PIXELS.

@@ -26,6 +26,7 @@ from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 from unmask.text import clock, printable
+from unmask.verdict import most_possible
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer
@@ -211,9 +212,11 @@ def deciding(report: Report, min_track_frames: int) -> list[TrackReport]:
     return long or report.tracks
 
 
-def rate(figure: Sequence[float | None]) -> str:
-    """A measured share and its interval in words."""
+def rate(figure: Sequence[float | None], count: int = 0) -> str:
+    """A measured share and its interval in words; ``count`` is that of the cases, if known."""
     value, low, high = figure
+    if count and not value:  # resampling nothing but successes gives no interval
+        return f"none of {count}; up to {100 * most_possible(count):.0f} in 100 remain possible"
     between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
     return f"{100 * value:.0f} in 100{between}"
 

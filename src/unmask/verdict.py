@@ -49,6 +49,14 @@ def sigmoid(logit: float) -> float:
     return float(0.5 * (1 + np.tanh(logit / 2)))
 
 
+def most_possible(count: int) -> float:
+    """How large a rate may still be of which none was seen in ``count`` cases: the 95 % bound.
+
+    It takes the cases as independent; for many it is the 'rule of three', 3 / ``count``.
+    """
+    return 1 - 0.05 ** (1 / count)
+
+
 def logit(probabilities: Sequence[float] | np.ndarray, sure: float = 1e-12) -> np.ndarray:
     """Probabilities (n,) -> logits (n,). One of 0 or 1 has none: ``sure`` from them is as good."""
     p = np.clip(probabilities, sure, 1 - sure)

@@ -16,7 +16,7 @@ from unmask.training.altered import Comparison
 from unmask.training.breakdown import Bin, aggregation_table, quality_table
 from unmask.training.metrics import RESAMPLES, Measurement, Metric
 from unmask.training.scores import Score
-from unmask.verdict import Rule
+from unmask.verdict import Rule, most_possible
 
 SCHEMA_VERSION = 1
 _WORST = 10  # mistakes that the report lists for each level
@@ -209,10 +209,10 @@ def _meaning(found: Evaluation) -> Iterator[str]:
                 "100 alarms would be right: the rarer fakes are, the less an alarm is worth."
             )
         else:
-            most = 1 - 0.05 ** (1 / whole.real)
             yield (
                 f"No false alarm in {whole.real} real videos still leaves room for up to "
-                f"{100 * most:.0f} in 100 (95 % bound, taking the videos as independent)."
+                f"{100 * most_possible(whole.real):.0f} in 100 (95 % bound, taking the videos as "
+                "independent)."
             )
     yield (
         f"The figures speak of these {whole.real + whole.fake} videos in {whole.groups} groups, of "

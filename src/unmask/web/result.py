@@ -204,8 +204,8 @@ def _measured(report: Report, card: Card) -> list[str]:
     found = [
         f"Measured on {m.set}: {m.videos['real']} real and {m.videos['fake']} fake videos with "
         f"known answers, {m.date}.",
-        f"Fakes that it finds: {rate(m.recall)}; it misses the others.",
-        f"Real videos that it calls fake: {rate(m.false_positive_rate)}.",
+        f"Fakes that it finds: {rate(m.recall, m.videos['fake'])}; it misses the others.",
+        f"Real videos that it calls fake: {rate(m.false_positive_rate, m.videos['real'])}.",
         f"Too close to call: {100 * m.uncertain:.0f} in 100.",
     ]
     if report.threshold != m.threshold or report.model.calibration:

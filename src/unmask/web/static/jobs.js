@@ -1,5 +1,5 @@
 // Keeps the list of jobs up to date, on the first page and in the history, and searches in it.
-// The server makes the list, here as without scripts; only what has changed is replaced.
+// The server makes the list, here as without scripts; only what has changed is touched.
 
 import { request, sleep } from "./api.js";
 import "./delete.js";
@@ -27,11 +27,23 @@ async function refresh(address = location.href) {
   if (paging) document.getElementById("paging").replaceWith(paging);
 }
 
-/** Makes an element like another one; what stays, stays the same node, also under a finger. */
+/**
+ * Makes an element like another one and returns what now stands there: where it can, the same node,
+ * also under a finger. A button that does something else is another one.
+ */
 function become(old, now) {
-  if (old.isEqualNode(now)) return;
-  const alike = old.nodeName === now.nodeName && old.childNodes.length === now.childNodes.length;
-  if (!alike) return old.replaceWith(now);
+  if (old.isEqualNode(now)) return old;
+  const asked = (node) => Object.keys(node.dataset ?? {}).join();
+  const isAlike =
+    old.nodeName === now.nodeName &&
+    old.childNodes.length === now.childNodes.length &&
+    asked(old) === asked(now);
+  if (!isAlike) {
+    const isFocused = old === document.activeElement;
+    old.replaceWith(now);
+    if (isFocused) now.focus();
+    return now;
+  }
   if (old.nodeType === Node.TEXT_NODE) old.data = now.data;
   for (const { name } of [...(old.attributes ?? [])]) {
     if (!now.hasAttribute(name)) old.removeAttribute(name);
@@ -39,6 +51,7 @@ function become(old, now) {
   for (const { name, value } of now.attributes ?? []) old.setAttribute(name, value);
   const replacing = [...now.childNodes];
   [...old.childNodes].forEach((child, place) => become(child, replacing[place]));
+  return old;
 }
 
 function replace(now) {
@@ -52,8 +65,7 @@ function replace(now) {
   }
   const kept = [...newList.children].map((item) => {
     const old = document.getElementById(item.id);
-    if (old) become(old, item);
-    return old ?? item;
+    return old ? become(old, item) : item;
   });
   for (const item of [...list.children]) if (!kept.includes(item)) item.remove();
   kept.forEach((item, place) => {

@@ -1,4 +1,4 @@
-// Where each person's face is at any moment, as annotate.py draws it.
+// Where each person's face is at any moment, as drawing.py draws it.
 
 const JOINED = 3; // seconds: between faces further apart nobody knows where the face was
 const NEAR = 0.002; // seconds: time stamps are rounded

@@ -5,8 +5,8 @@ that its part ``val`` shows generators and people that training never sees. Ever
 same steps from the same weights, with three seeds, and differs from the first in what its name
 says; the head 'moments' is fitted in one go instead, to up to eight crops of each video. Prints a
 Markdown table of video AUCs on ``val``: of each seed, and of the seeds' mean logits with its 95 %
-interval over groups. Learning curves are in OUT; goes on where it was stopped. Needs the extra
-'train'.
+interval over groups, and minutes of training (too few where a run was stopped on the way). Goes on
+where it was stopped; other settings need another OUT. Needs the extra 'train'.
 """
 
 import argparse
@@ -32,7 +32,6 @@ ROWS = {
     "head_moments": {"head": "moments", "pseudo-fakes": 0, "train-crop": 0},
     "no_damage": {"degrade": 0},
     "no_synthesised_fakes": {"pseudo-fakes": 0},
-    "synthesised_fakes_alone": {"pseudo-fakes": 1},
     "last_20_layers": {"trainable-layers": 20},
 }
 

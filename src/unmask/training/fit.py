@@ -23,7 +23,6 @@ from unmask.training.run_folder import (
     check_resumes,
     check_same,
     hash_data,
-    policy,
     run_card,
     write_card,
     write_history,
@@ -78,7 +77,7 @@ def fit(split: Path, output: Path, **given) -> Fitted:
 
 
 def _fit_moments(split: Path, output: Path, settings: SimpleNamespace, train: list[Crop]) -> Fitted:
-    from unmask.training.moments import Moments
+    from unmask.training.moments import Moments  # brings the runtime and the exporter with it
 
     keras.utils.clear_session()
     run = Moments(split, output, settings, train, make_batches(split, train, settings))
@@ -129,7 +128,9 @@ class _Run:
 
     def _build(self, train: list[Crop]) -> None:
         s = self.settings
-        self.model = xception.build(None if s.train_crop else s.size, s.dropout, policy(s))
+        self.model = xception.build(
+            None if s.train_crop else s.size, s.dropout, xception.policy_for(s.mixed_precision)
+        )
         if not self._checkpoint_path.exists():
             model_file.initialise(self.model, s.init)
         self.model = xception.for_training(self.model)

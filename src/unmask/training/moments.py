@@ -34,7 +34,6 @@ from unmask.training.run_folder import (
     CARD_NAME,
     check_resumes,
     check_same,
-    policy,
     run_card,
     write_card,
 )
@@ -140,7 +139,7 @@ class Moments:
 
         s = self.settings
         # float16 would need its loss scaled: its gradients vanish.
-        how = policy(s)
+        how = xception.policy_for(s.mixed_precision)
         whole = xception.add_local(network, s.size, "float32" if how == "mixed_float16" else how)
         checkpoint = self.chunks / "local.npz"
         done = local.step_of(checkpoint)

@@ -1,4 +1,4 @@
-"""What every training run leaves and needs: a card, a history, a precision, and its resumption."""
+"""What every training run leaves and needs: a card, a history, its resumption."""
 
 import csv
 import hashlib
@@ -76,22 +76,3 @@ def hash_data(crops: list[Crop]) -> str:
     """What changes when the crops, or what is said of them, do."""
     rows = [f"{c.path},{c.label},{c.group},{c.split}" for c in crops]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
-
-
-def policy(settings: SimpleNamespace) -> str:
-    """The Keras dtype policy for this machine."""
-    wish = settings.mixed_precision
-    if wish == "auto":
-        if tf.config.list_physical_devices("GPU"):
-            wish = "float16"
-        else:
-            wish = "bfloat16" if _has_bfloat16() else "off"
-    return "float32" if wish == "off" else f"mixed_{wish}"
-
-
-def _has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16 (elsewhere it is slower than float32)."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -85,6 +86,24 @@ def build(
     finally:
         keras.mixed_precision.set_global_policy(before)
     return keras.Model(crops, fake, name="xception")
+
+
+def policy_for(wish: str) -> str:
+    """The Keras dtype policy for this machine, by the setting ``mixed_precision``."""
+    if wish == "auto":
+        if tf.config.list_physical_devices("GPU"):
+            wish = "float16"
+        else:
+            wish = "bfloat16" if _has_bfloat16() else "off"
+    return "float32" if wish == "off" else f"mixed_{wish}"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 (elsewhere it is slower than float32)."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _moments(network: keras.Model) -> keras.KerasTensor:

@@ -116,6 +116,18 @@ def test_a_crop_out_of_a_smaller_or_coarser_clip_has_less_detail(people):
     assert detail(1) == detail(1) != detail(2)  # scale and CRF are drawn
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_equal_pictures_are_encoded_equally(codec, people):
+    rng, motion = np.random.default_rng(0), np.array([1.2, -2.0])
+    crops = [cv2.resize(people[0].crop, (side, side)) for side in (37, 61, 100, 158, 201)]
+    first = [degrade.encode(crop, codec, 30, motion, keep=3) for crop in crops]
+    kept = []  # so that memory is not the same again
+    for _ in range(20):
+        for crop, encoded in zip(crops, first, strict=True):
+            kept.append(rng.bytes(rng.integers(1000, 300_000)))
+            assert np.array_equal(degrade.encode(crop, codec, 30, motion, keep=3), encoded)
+
+
 def test_degrading_a_pair_keeps_equal_crops_equal(people, monkeypatch):
     """But for sharpness: what ``mix_sharpness`` left equal, the rest of the chain does too."""
     mix, mixed = degrade.mix_sharpness, []

@@ -14,10 +14,9 @@ import numpy as np
 from unmask.faces import MARGIN
 
 _CLIP_FRAMES = 4
-# Encoders are given sides that are multiples of this: with others, libx264 gives equal pictures
-# unequal results now and then. libx265 is left out: it corrupted memory, and its threads wait for
-# each other for ever once in some thousand clips.
-_BLOCK = 64
+# libx265 is left out: it corrupted memory, and its threads wait for each other for ever once in
+# some thousand clips.
+_BLOCK = 64  # pixels: encoders are given whole ones
 _VP9_CRF = 14  # added to H.264's for about the same look; VP9's own scale goes up to 63
 
 
@@ -137,7 +136,8 @@ def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int
     height, width = crop.shape[:2]
     whole = cv2.copyMakeBorder(crop, 0, -height % _BLOCK, 0, -width % _BLOCK, cv2.BORDER_REPLICATE)
     buffer = io.BytesIO()
-    options = {"crf": str(crf), "preset": "veryfast"}
+    # Without the last, x264's macroblock tree codes otherwise now and then (seen with AVX-512).
+    options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
     if codec == "libvpx-vp9":
         options = {"crf": str(crf + _VP9_CRF), "b": "0", "deadline": "realtime", "cpu-used": "8",
                    "lag-in-frames": "0"}  # fmt: skip

@@ -23,8 +23,9 @@ from unmask.errors import SettingError
 from unmask.web import stream
 from unmask.web.server import bind
 from unmask.web.services import Services, connect
-from unmask.web.store import DONE, Store
+from unmask.web.store import Store
 from unmask.web.stream import Streams
+from unmask.web.tables import DONE
 
 MP4 = b"\0\0\0\x18ftypmp42" + bytes(100)
 DOCUMENT = Path(unmask.web.__file__).with_name("openapi.json")

@@ -22,7 +22,7 @@ from unmask.web import pages
 from unmask.web.app import create_app
 from unmask.web.result import write
 from unmask.web.services import connect
-from unmask.web.store import DONE, FAILED, FINISHED, QUEUED, RUNNING
+from unmask.web.tables import DONE, FAILED, FINISHED, QUEUED, RUNNING
 
 WEB = Path(pages.__file__).parent
 STRANGE = "<b onclick=x>&\"'{{7*7}}\u202e.mp4"

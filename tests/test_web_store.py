@@ -16,17 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import update
 
 from unmask.web import store as room
-from unmask.web.store import (
-    CANCELLED,
-    DONE,
-    FAILED,
-    FINISHED,
-    MAX_ATTEMPTS,
-    QUEUED,
-    RUNNING,
-    QueueFullError,
-    Store,
-)
+from unmask.web.store import MAX_ATTEMPTS, QueueFullError, Store
+from unmask.web.tables import CANCELLED, DONE, FAILED, FINISHED, QUEUED, RUNNING, Job
 
 DAY = timedelta(days=1)
 
@@ -74,7 +65,7 @@ def told(store, job):
 def silent_for_long(store):
     """Every worker has died a while ago."""
     with store._session() as session:
-        session.execute(update(room.Job).values(lease_until=datetime.now(UTC) - DAY))
+        session.execute(update(Job).values(lease_until=datetime.now(UTC) - DAY))
 
 
 def test_a_job_from_upload_to_verdict(store):

@@ -27,7 +27,8 @@ from unmask.web import child, worker
 from unmask.web.analysis import MOST_MEMORY
 from unmask.web.house import House
 from unmask.web.services import connect
-from unmask.web.store import CANCELLED, DONE, FAILED, FINISHED, QUEUED, RUNNING, new_id
+from unmask.web.store import new_id
+from unmask.web.tables import CANCELLED, DONE, FAILED, FINISHED, QUEUED, RUNNING
 from unmask.web.tasks import Tasks
 from unmask.web.worker import Worker
 

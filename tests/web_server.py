@@ -20,7 +20,7 @@ from services import free_port, running, web_settings
 from unmask.settings import for_command
 from unmask.web.app import create_app
 from unmask.web.services import Services, connect
-from unmask.web.store import DONE, Job
+from unmask.web.tables import DONE, Job
 
 TOKEN = "sixteen-or-more-characters"
 RESULT = {

@@ -15,8 +15,9 @@ from werkzeug.exceptions import Conflict, NotFound, ServiceUnavailable, Unsuppor
 from unmask.web import guard, intake
 from unmask.web.current import services, time_of
 from unmask.web.files import ANNOTATED, FRAMES_CSV, REPORT_HTML, REPORT_JSON, RESULT, SOURCE
-from unmask.web.store import DONE, QUEUED, Job, new_id
+from unmask.web.store import new_id
 from unmask.web.stream import MOST_STREAMS, has_ended
+from unmask.web.tables import DONE, QUEUED, Job
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 

@@ -37,7 +37,7 @@ from werkzeug.exceptions import NotFound, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from unmask.web.current import services, settings
-from unmask.web.store import Job
+from unmask.web.tables import Job
 
 SHORTEST_TOKEN = 16
 """Shorter access tokens could be guessed."""

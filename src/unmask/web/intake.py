@@ -21,7 +21,8 @@ from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests, Unsuppor
 from unmask.web.current import services, settings
 from unmask.web.files import SOURCE
 from unmask.web.house import INCOMING
-from unmask.web.store import QUEUED, Job, QueueFullError, new_id
+from unmask.web.store import QueueFullError, new_id
+from unmask.web.tables import QUEUED, Job
 
 OTHER_BYTES = 65536
 """How long requests may be that hand in no file, and what is around the file in those that do."""

@@ -17,8 +17,9 @@ from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
 from unmask.web.services import Services
-from unmask.web.store import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Store
+from unmask.web.store import Store
 from unmask.web.stream import Streams
+from unmask.web.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 
 monitoring = Blueprint("monitoring", __name__)
 

@@ -22,7 +22,7 @@ from unmask.text import clock, printable
 from unmask.web import guard
 from unmask.web.current import services, settings, time_of
 from unmask.web.files import RESULT
-from unmask.web.store import DONE, FINISHED, Job
+from unmask.web.tables import DONE, FINISHED, Job
 
 pages = Blueprint("pages", __name__)
 

@@ -16,13 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     URL,
-    BigInteger,
     Connection,
-    ForeignKey,
-    String,
-    Text,
     create_engine,
     delete,
     event,
@@ -32,74 +27,15 @@ from sqlalchemy import (
     text,
     update,
 )  # fmt: skip
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.types import DateTime, TypeDecorator
+from sqlalchemy.orm import Session, sessionmaker
+
+from unmask.web.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, EventRow, Job, Table
 
 LEASE_SECONDS = 30.0
 """How long a worker may be silent before its job is given to another."""
 
 MAX_ATTEMPTS = 3
 """A job that ended so many workers is what ends them: it fails."""
-
-QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
-FINISHED = (DONE, FAILED, CANCELLED)
-
-
-class _UTC(TypeDecorator):
-    """Times in UTC: SQLite forgets the zone, PostgreSQL gives them in its own."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, _: Any) -> datetime | None:
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, _: Any) -> datetime | None:
-        if value and value.tzinfo:
-            return value.astimezone(UTC)
-        return value and value.replace(tzinfo=UTC)
-
-
-class _Table(DeclarativeBase):
-    pass
-
-
-class Job(_Table):
-    """One video or image, from its upload to its deletion. Times are UTC."""
-
-    __tablename__ = "jobs"
-
-    id: Mapped[str] = mapped_column(String(22), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64), index=True)
-    name: Mapped[str] = mapped_column(String(255))  # what its owner calls it; never a path
-    kind: Mapped[str] = mapped_column(String(16))  # mp4, webm, jpg, ...: by content
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    address: Mapped[str | None] = mapped_column(Text)  # to be fetched by the worker
-    state: Mapped[str] = mapped_column(String(16), index=True, default=QUEUED)
-    progress: Mapped[float] = mapped_column(default=0.0)
-    verdict: Mapped[str | None] = mapped_column(String(16))
-    probability_fake: Mapped[float | None]
-    headline: Mapped[str | None] = mapped_column(Text)  # the verdict in words
-    error: Mapped[str | None] = mapped_column(Text)  # why it failed, and what to do
-    created: Mapped[datetime] = mapped_column(_UTC, index=True)
-    started: Mapped[datetime | None] = mapped_column(_UTC)
-    finished: Mapped[datetime | None] = mapped_column(_UTC)
-    expires: Mapped[datetime] = mapped_column(_UTC, index=True)
-    attempts: Mapped[int] = mapped_column(default=0)
-    claim: Mapped[str | None] = mapped_column(String(22))
-    lease_until: Mapped[datetime | None] = mapped_column(_UTC)
-    stop_asked: Mapped[bool] = mapped_column(default=False)
-    annotated: Mapped[str] = mapped_column(String(16), default="none")
-    share: Mapped[str | None] = mapped_column(String(22), unique=True)
-
-
-class _EventRow(_Table):
-    __tablename__ = "events"
-
-    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    data: Mapped[Any] = mapped_column(JSON)
 
 
 @dataclass(frozen=True)
@@ -128,7 +64,7 @@ class Store:
             event.listen(self._engine, "connect", _set_up_sqlite)
         with self._engine.begin() as connection:
             _go_alone(connection)
-            _Table.metadata.create_all(connection)
+            Table.metadata.create_all(connection)
         self._session = sessionmaker(self._engine, expire_on_commit=False).begin
 
     def close(self) -> None:
@@ -233,8 +169,8 @@ class Store:
     def events(self, id: str, after: int = 0, limit: int = 500) -> Sequence[Event]:
         """What happened to a job after event ``after``, in order."""
         query = (
-            select(_EventRow).where(_EventRow.job == id, _EventRow.number > after)
-            .order_by(_EventRow.number).limit(limit)
+            select(EventRow).where(EventRow.job == id, EventRow.number > after)
+            .order_by(EventRow.number).limit(limit)
         )  # fmt: skip
         with self._session() as session:
             return [Event(row.number, row.kind, row.data) for row in session.scalars(query)]
@@ -368,10 +304,10 @@ def _plain(text: str) -> str:
 
 def _append(session: Session, job: str, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
     # Whoever is here has changed the job's row in this transaction, so is alone with its events.
-    number = session.scalar(select(func.max(_EventRow.number)).where(_EventRow.job == job)) or 0
+    number = session.scalar(select(func.max(EventRow.number)).where(EventRow.job == job)) or 0
     for kind, data in events:
         number += 1
-        session.add(_EventRow(job=job, number=number, kind=kind, data=data))
+        session.add(EventRow(job=job, number=number, kind=kind, data=data))
 
 
 def _finish(session: Session, job: str, claim: str, state: str, **values: Any) -> bool:

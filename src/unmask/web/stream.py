@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from unmask.web.store import FINISHED, RUNNING, Event, Job, Store
+from unmask.web.store import Event, Store
+from unmask.web.tables import FINISHED, RUNNING, Job
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment tells a viewer's connection from a dead one."""

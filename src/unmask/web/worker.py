@@ -27,7 +27,7 @@ from unmask.web.files import REPORT_JSON, SOURCE
 from unmask.web.house import WORK, House
 from unmask.web.monitoring import log_as_json
 from unmask.web.services import Services, connect
-from unmask.web.store import CANCELLED, DONE, FAILED, RUNNING, Job
+from unmask.web.tables import CANCELLED, DONE, FAILED, RUNNING, Job
 
 PARENT = "UNMASK_PARENT"
 """The environment variable with the process that a worker ends with, if a server started it."""

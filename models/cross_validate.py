@@ -6,9 +6,11 @@ For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
 videos by their mean: as they are, compressed, and at half the size. It is fitted as the head
 ``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and with
-``--pairs`` to so many drawn batches. With ``--head`` another head is put on the model's layers,
-of whose features ``--features`` takes the first so many. Prints video
-AUCs: of all fakes against all reals, and of those sources that have fakes alone, where clips of one
+``--pairs`` to so many drawn batches. With ``--head`` another head is put on the model's layers, of
+whose features ``--features`` takes the first so many. Of all features a row of its own is printed,
+in which stands beside the classifier, with the share that training gives it, how far crops are from
+the real faces of other sources. Prints video AUCs: of all fakes against all reals, and of those
+sources that have fakes alone, where clips of one
 kind stand on both sides; and how many swaps lie above the original of their group. The network's
 own output is printed beside: it is a fair figure only for sources that the network was not trained
 on. ``--learning-curve`` prints instead how the AUC grows with the number of sources whose fakes are
@@ -25,11 +27,12 @@ from sklearn.metrics import roc_auc_score
 from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, read_index
 from unmask.runtime import Network
-from unmask.training import model_file, xception
+from unmask.training import model_file, real_distance, xception
 from unmask.training.batches import Batches, read_crop
 from unmask.training.export import compiled
 from unmask.training.ridge import solve
 from unmask.training.rows import as_they_are, equal_weights, see_drawn, share_out
+from unmask.verdict import logit
 
 SIZE = 256
 RIDGE = 0.3
@@ -53,7 +56,8 @@ def main() -> None:
     args = parser.parse_args()
     index = read_index(args.preprocessed)
     crops = as_they_are(index)
-    see = watched(args.model, args.head)
+    network = watched(args.model, args.head)
+    see = compiled(network)
     if args.learning_curve:
         features, _ = seen(see, args.preprocessed, crops, ())
         print_learning_curve(features[:, : args.features], crops)
@@ -72,35 +76,44 @@ def main() -> None:
         pairs = see_drawn(see, batches, 0, args.pairs)
         pairs["features"] = pairs["features"][:, chosen]
     judged = probe(features, crops, damaged, pairs)
+    own = {name: logit(fake[:, 0], sure=1e-7) for name, (_, fake) in found.items()}
+    rows = {"its own output": own, "a linear probe": judged}
+    if not args.features and real_distance.NAME in {layer.name for layer in network.layers}:
+        copies = [each for each in (features["as they are"], damaged) if each is not None]
+        apart = distances(network, args.preprocessed, crops, copies)
+        share = real_distance.share(*(
+            list(of_videos(each["as they are"], crops).values()) for each in (judged, apart)
+        ))  # fmt: skip
+        rows["the probe and how far from real faces"] = {
+            name: judged[name] + share * apart[name] for name in CONDITIONS
+        }
     print(
         "| judged by | all | sources with fakes | swaps above their original | "
         + " | ".join(list(CONDITIONS)[1:])
         + " |\n|"
         + "---|" * (3 + len(CONDITIONS))
     )
-    own = {name: each for name, (_, each) in found.items()}
-    for name, logits in (("its own output", own), ("a linear probe", judged)):
-        whole, *damaged = logits.values()
-        cells = [*figures(whole, crops), *(figures(each, crops)[0] for each in damaged)]
+    for name, logits in rows.items():
+        whole, *others = logits.values()
+        cells = [*figures(whole, crops), *(figures(each, crops)[0] for each in others)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def watched(model: Path, head: str | None) -> Network:
-    """The network: crops -> what goes into its last layer, (n, d), and what comes out, (n, 1)."""
+def watched(model: Path, head: str | None):
+    """The network: crops -> what its head averages, (n, d), and what comes out, (n, 1)."""
     import keras
 
     network = model_file.load(model)
     if head and head != xception.head_of(network):
         network = xception.build(SIZE, head=head)
         model_file.initialise(network, str(model))
-    return compiled(keras.Model(network.input, [network.layers[-2].input, network.output]))
+    averaged = "pool" if xception.head_of(network) == "pool" else xception.MOMENTS
+    return keras.Model(network.input, [network.get_layer(averaged).output, network.output])
 
 
-def seen(
-    see: Network, folder: Path, crops: list[Crop], how: tuple
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the network sees of the crops, (n, d), and its logits, (n,); damaged if told how."""
-    features, fake, rng = [], [], np.random.default_rng(0)
+def seen(see: Network, folder: Path, crops: list[Crop], how: tuple) -> list[np.ndarray]:
+    """The network's outputs for the crops, (n, d) each; damaged if told how."""
+    outputs, rng = [], np.random.default_rng(0)
     for start in range(0, len(crops), 16):
         images = [
             as_a_clip(image, crop.face_size, rng, *how) if how else image
@@ -108,10 +121,29 @@ def seen(
             for image in [read_crop(folder / crop.path, SIZE)]
         ]
         found = see(np.stack(images).astype(np.float32) / 255)
-        features.append(found[0])
-        fake.append(found[1][:, 0])
-    probability = np.clip(np.concatenate(fake), 1e-7, 1 - 1e-7)
-    return np.concatenate(features), np.log(probability / (1 - probability))
+        outputs.append([found[number] for number in range(len(found))])
+    return [np.concatenate(each) for each in zip(*outputs, strict=True)]
+
+
+def distances(
+    network, folder: Path, crops: list[Crop], copies: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """How far each crop, (n,), is from the real ones of other parts, as they are and damaged.
+
+    ``copies`` are the features of the crops as they are and, where they count, damaged. Drawn
+    pairs are left out.
+    """
+    folds = parts(crops)
+    is_fake = np.array([crop.is_fake for crop in crops])
+    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake) * (is_fake == 0)
+    reals = real_distance.real_cells_of_folds(
+        np.concatenate(copies), *(np.tile(each, len(copies)) for each in (weights, folds))
+    )
+    see = compiled(real_distance.network_of(network, reals))
+    return {
+        name: seen(see, folder, crops, how)[0][np.arange(len(crops)), folds]
+        for name, how in CONDITIONS.items()
+    }
 
 
 def probe(
@@ -197,8 +229,8 @@ def parts(crops: list[Crop]) -> np.ndarray:
 def of_videos(logits: np.ndarray, crops: list[Crop]) -> dict[tuple[str, int, str, str], float]:
     """The mean logit of each video, by its name, label, dataset and group."""
     by_video = defaultdict(list)
-    for crop, logit in zip(crops, logits, strict=True):
-        by_video[crop.video, crop.is_fake, crop.dataset, crop.group].append(logit)
+    for crop, score in zip(crops, logits, strict=True):
+        by_video[crop.video, crop.is_fake, crop.dataset, crop.group].append(score)
     return {video: float(np.mean(each)) for video, each in by_video.items()}
 
 

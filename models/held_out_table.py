@@ -1,12 +1,15 @@
-"""What a model makes of generators it was not shown: python models/held_out_table.py RUN MANIFEST.
+"""What a model makes of generators it was not shown.
+
+    python models/held_out_table.py RUN MANIFEST [PREPROCESSED]
 
 RUN is a folder of 'unmask train --head moments', whose held_out.csv has every training video's
 logit by a head that never saw the video's group (a branch, of --local-steps, has: it is taught to
 add nothing there); MANIFEST is what 'unmask preprocess' was given.
 Prints the figures of all videos and of those sources that have fakes, where clips of one kind stand
 on both sides; those of each method's fakes against all real videos, with 95 % intervals over
-groups; and how many of each dataset's real photos, and of the fake videos, lie above
-the threshold of videos and that of photos. Needs the extra 'train'.
+groups; how many of each dataset's real photos, and of the fake videos, lie above the threshold of
+videos and that of photos; and, with the folder PREPROCESSED that 'unmask preprocess' made, the
+figures of thirds of the videos, by how large and how sharp faces are. Needs the extra 'train'.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unmask.data.index import read_index
 from unmask.data.manifest import read_manifest
 from unmask.training.calibrate import calibrate_held_out
 from unmask.training.metrics import measure
@@ -27,10 +31,11 @@ FEWEST = 3  # fakes of a method that gets a line of its own
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)
+    parser.add_argument("preprocessed", type=Path, nargs="?")
     args = parser.parse_args()
     with (args.run / HELD_OUT_NAME).open(newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file))
@@ -54,6 +59,8 @@ def main() -> None:
             found = figures(real + fakes).metrics
             print(f"| {method} | {len(fakes)} | {found['roc_auc']} | {found['recall']} |")
     print_photos(listed, args.run)
+    if args.preprocessed:
+        print_quality(rows, args.preprocessed)
 
 
 def print_photos(rows: list[dict[str, str]], run: Path) -> None:
@@ -70,6 +77,25 @@ def print_photos(rows: list[dict[str, str]], run: Path) -> None:
     for name, logits in sorted(logits_of.items()):
         above = [f"{np.mean(np.add(logits, shift) > 0):.1%}" for shift in (0, found.photo_offset)]
         print(f"| {name} | {len(logits)} | {' | '.join(above)} |")
+
+
+def print_quality(rows: list[dict[str, str]], preprocessed: Path) -> None:
+    """The fourth table: terciles of the videos by the median of their crops."""
+    crops_of = defaultdict(list)
+    for crop in read_index(preprocessed):
+        crops_of[crop.video, crop.label].append(crop)
+    print("\n| videos by | real, fake | ROC-AUC | FPR | recall |\n|---|---|---|---|---|")
+    for field, words in (("face_size", "face size, pixels"), ("blur", "sharpness")):
+        values = np.array([
+            np.median([getattr(crop, field) for crop in crops_of[row["video"], row["label"]]])
+            for row in rows
+        ])  # fmt: skip
+        for members in np.array_split(np.argsort(values, kind="stable"), 3):
+            low, high = values[members[[0, -1]]]
+            found = figures([rows[number] for number in members])
+            shown = (found.metrics[name] for name in ("roc_auc", "false_positive_rate", "recall"))
+            cells = " | ".join(map(str, shown))
+            print(f"| {words} {low:.0f} to {high:.0f} | {found.real}, {found.fake} | {cells} |")
 
 
 def figures(rows: list[dict[str, str]]):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,11 +16,13 @@ import pytest
 from unmask.data.index import Crop, read_split, write_index
 from unmask.errors import DatasetError, ModelError, SettingError
 from unmask.faces import FaceDetector, crop_face
-from unmask.training import local, model_file, xception
+from unmask.training import efficientnet, local, model_file, real_distance, xception
 from unmask.training.batches import Batches
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
+from unmask.training.moments import Moments
 from unmask.training.ridge import solve
+from unmask.training.rows import Rows
 from unmask.video import Video
 
 SIZE = 96
@@ -142,6 +145,9 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
     assert np.array_equal(shown["paths"], damaged["paths"])
     difference = np.abs(shown["features"] - damaged["features"])
     assert difference.max() > 0.02 * np.abs(shown["features"]).max()
+    taught, _ = model.get_layer("real_distance_relative").get_weights()
+    assert np.abs(taught).max() > 0
+    assert model.layers[-1].get_weights()[0][-1] > 0  # the further from real, the more fake
     # The same with features that are missing, as after a kill.
     (chunks / "shown.npz").unlink()
     again = fit(split_folder, tmp_path / "whole", **MOMENTS, resume=True)
@@ -212,7 +218,7 @@ def test_a_branch_is_added_to_fitted_moments(split_folder, tmp_path):
 
 def test_a_branch_says_nothing_at_first_and_goes_on_where_it_stopped(split_folder, tmp_path):
     network = xception.build(SIZE, head="moments")
-    kernel = np.random.default_rng(0).normal(0, 0.01, (5712, 1))
+    kernel = np.random.default_rng(0).normal(0, 0.01, (5713, 1))
     network.layers[-1].set_weights([kernel, np.array([0.1])])
     crops = read_split(split_folder, "train")
     batches = Batches(split_folder, crops, size=SIZE, batch=4, pseudo_fakes=0.7, degraded=0.2)
@@ -240,6 +246,60 @@ def test_a_branch_says_nothing_at_first_and_goes_on_where_it_stopped(split_folde
 
     for one, other in zip(taught(), taught(2, 4), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_each_cell_is_compared_with_the_mean_real_cell_of_each_set():
+    import keras
+
+    model, rng = xception.build(64, head="moments"), np.random.default_rng(0)
+    crops = rng.random((6, 64, 64, 3), dtype=np.float32) ** rng.uniform(0.3, 3, (6, 1, 1, 1))
+    features, cells = (
+        keras.Model(model.input, model.get_layer(name).output).predict(crops, verbose=0)
+        for name in (xception.MOMENTS, efficientnet.LAST)
+    )
+    sets = np.array([[1, 2, 0, 0, 0, 0], [0, 0, 1, 1, 3, 0]])
+    reals = real_distance.real_cells(features, sets)
+    found = real_distance.network_of(model, reals).predict(crops, verbose=0)
+    for weights, column in zip(sets, found.T, strict=True):
+        mean = np.average(cells.mean((1, 2)), 0, weights)
+        distance = np.square(cells - mean).sum(-1)
+        usual = np.average(distance.mean((1, 2)), weights=weights)
+        expected = (distance / (distance + usual)).mean((1, 2))
+        np.testing.assert_allclose(column, expected, atol=1e-3)
+        assert np.ptp(expected) > 0.05
+
+
+def test_what_is_real_is_learned_without_fakes_and_without_the_fold_that_is_judged():
+    rng, folds = np.random.default_rng(0), np.arange(60) % 20
+    reals = (np.arange(60) < 40).astype(float)
+    features = rng.normal(size=(60, 2 * efficientnet.CHANNELS))
+
+    def learned() -> np.ndarray:
+        return real_distance.real_cells_of_folds(features, reals, folds).mean
+
+    before = learned()
+    features[reals == 0] = 9
+    assert np.array_equal(learned(), before)
+    features[folds == 7] = 9
+    changed = (learned() != before).any(axis=1)
+    assert list(np.flatnonzero(~changed)) == [7]
+    assert len(changed) == 21  # the last leaves nothing out
+
+
+def test_each_crop_is_as_far_as_it_is_from_the_real_cells_of_other_folds():
+    rng, folds = np.random.default_rng(0), np.arange(40) % 20
+    features = rng.random((40, 2 * efficientnet.CHANNELS))
+    rows = Rows(features, np.arange(40) % 3 // 2, folds, np.ones(40), folds, folds)
+    far = rng.random((30, 21))
+    run = SimpleNamespace(_seen=lambda see, paths: far[: len(paths)])
+    network = xception.build(64, head="moments")
+    held_out, with_all = Moments._teach_distance(run, network, rows, slice(30), folds)
+    assert held_out[23] == far[23, 3]
+    assert np.array_equal(with_all, far[:, 20])
+    real = features[rows.labels == 0, : efficientnet.CHANNELS].mean(0)
+    kernel, _ = network.get_layer("real_distance_relative").get_weights()
+    slopes = kernel[0, 0, : efficientnet.CHANNELS, 0] / kernel[0, 0, -1, 0]
+    np.testing.assert_allclose(slopes, -2 * real, rtol=1e-4)
 
 
 def test_the_held_out_rows_of_a_solution_do_not_know_themselves():

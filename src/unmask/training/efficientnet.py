@@ -15,7 +15,10 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "efficientnet_lite0.npz"
 """The ImageNet weights of these layers (Apache-2.0): ``kernel`` and ``bias`` by layer name."""
 
 LAST = "lite10_depthwise_act"
-"""The layer whose output is looked at: 672 channels, cells of 16 pixels."""
+"""The layer whose output is looked at: cells of 16 pixels."""
+
+CHANNELS = 672
+"""How many channels LAST has."""
 
 
 class _Block(NamedTuple):
@@ -35,7 +38,7 @@ _BLOCKS = [
 
 
 def layers(crops: keras.KerasTensor) -> keras.KerasTensor:
-    """New layers: RGB in [0, 1], (n, size, size, 3) -> features, (n, size / 16, size / 16, 672)."""
+    """New layers: RGB in [0, 1], (n, size, size, 3) -> (n, size / 16, size / 16, CHANNELS)."""
     x = keras.layers.Rescaling(255 / 128, offset=-127 / 128, name="lite_scaled")(crops)
     x = keras.layers.Conv2D(32, 3, 2, padding="same", name="lite_stem")(x)
     x = keras.layers.ReLU(6.0, name="lite_stem_act")(x)

@@ -3,9 +3,10 @@
 Minutes instead of hours, and where real fakes are few it carries further to generators that were
 never seen than training every layer does (measured: docs/model.md). What stands in the system is
 in ``rows``: with ``degrade`` copies of crops as well, with ``pseudo_fakes`` drawn pairs. The
-solution is ridge regression of the label; Platt's scale on held-out videos then makes
-probabilities of it. With ``local_steps`` a branch is added that learns to see local forgeries where
-they are (``local``).
+solution is ridge regression of the label; beside it stands, with a fixed share, how far from real
+faces a crop is (``real_distance``). Platt's scale on held-out videos then makes probabilities of
+it. With ``local_steps`` a branch is added that learns to see local forgeries where they are
+(``local``).
 """
 
 import csv
@@ -23,13 +24,13 @@ from unmask.data.index import Crop
 from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
-from unmask.training import local, model_file, xception
+from unmask.training import local, model_file, real_distance, xception
 from unmask.training.batches import Batches
 from unmask.training.calibrate import Calibration, fit_calibration
 from unmask.training.export import compiled
 from unmask.training.interrupt import StopSignals
 from unmask.training.ridge import solve
-from unmask.training.rows import Looker, as_they_are, see_drawn, unseen_photos
+from unmask.training.rows import Looker, Rows, as_they_are, see_drawn, unseen_photos
 from unmask.training.run_folder import (
     CARD_NAME,
     check_resumes,
@@ -51,13 +52,13 @@ _FREE_WITH_LOCAL = ("resume",)  # the branch was taught beside the head that the
 
 
 def features_of(model: Path) -> Network:
-    """What the head of a saved network with this head looks at: crops -> (n, d)."""
+    """The textures' moments that the head of a saved network judges: crops -> (n, d)."""
     network = model_file.load(model)
     return compiled(keras.Model(network.input, network.get_layer(xception.MOMENTS).output))
 
 
 class Moments:
-    """One run of 'unmask train --head moments'; what was computed survives a kill."""
+    """One run of 'unmask train --head moments'; features and the branch survive a kill."""
 
     def __init__(
         self, split: Path, output: Path, settings: SimpleNamespace, train: list[Crop],
@@ -95,43 +96,60 @@ class Moments:
             rows, judged = self.look.rows(
                 see, self.shown, bool(s.degrade), self.batches, self._steps()
             )
-            found = solve(
-                rows.features, rows.labels, rows.weights, self._folds(rows.groups), s.ridge
-            )
-            network.layers[-1].set_weights([
-                found.kernel[:, None].astype(np.float32), np.float32([found.bias])
-            ])  # fmt: skip
+            if rows.labels.all():
+                raise DatasetError(
+                    "no crop of a moving picture is real: the head 'moments' needs some"
+                )
+            folds = self._folds(rows.groups)
+            found = solve(rows.features, rows.labels, rows.weights, folds, s.ridge)
             held_out = found.held_out[judged]
             fitted = rows.features[judged] @ found.kernel + found.bias
+            apart, far = self._teach_distance(network, rows, judged, folds)
+            share = real_distance.share(*(
+                list(_of_videos(rows, judged, each).values()) for each in (held_out, apart)
+            ))  # fmt: skip
+            held_out, fitted = held_out + share * apart, fitted + share * far
+            network.layers[-1].set_weights([
+                np.append(found.kernel, share)[:, None].astype(np.float32), np.float32([found.bias])
+            ])  # fmt: skip
             if s.local_steps:
                 network = self._with_local(network)
-                added = self._added(network, rows.paths[judged])
+                added = self._seen(_branch_of(network), rows.paths[judged])[:, 0]
                 held_out, fitted = (
                     local.SHARPNESS * logits + added for logits in (held_out, fitted)
                 )
             on_photos = self._on_photos(network)
-        labels, groups = rows.labels[judged], rows.groups[judged]
-        videos = defaultdict(list)
-        for *video, score in zip(rows.videos[judged], groups, labels, held_out, strict=True):
-            videos[tuple(video)].append(score)
+        labels, videos = rows.labels[judged], _of_videos(rows, judged, held_out)
         calibration = self._calibrated(videos)
         scale, offset = calibration.scale, calibration.offset
         kernel, bias = network.layers[-1].get_weights()
         network.layers[-1].set_weights([kernel * scale, bias * scale + offset])
         model_file.save(network, self.weights_path, s.size)
-        seen = [("shown", *video, np.mean(scores)) for video, scores in videos.items()] + on_photos
+        seen = [("shown", *video, logit) for video, logit in videos.items()] + on_photos
         self._write_held_out([(*video, logit * scale + offset) for *video, logit in seen])
         training, validation = (
             _figures(logits * scale + offset, labels) for logits in (fitted, held_out)
         )
         return {
             "epoch": 1, **training, **{f"val_{k}": v for k, v in validation.items()},
-            "val_auc": roc_auc_score(
-                [key[2] for key in videos], [np.mean(scores) for scores in videos.values()]
-            ),
+            "val_auc": roc_auc_score([key[2] for key in videos], list(videos.values())),
             "learning_rate": s.learning_rate if s.local_steps else 0.0,
             "seconds": time.monotonic() - started,
         }  # fmt: skip
+
+    def _teach_distance(
+        self, network: keras.Model, rows: Rows, judged: slice, folds: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Have the network compare with all real cells; how far the judged crops are, (n,) twice.
+
+        First from the real cells of the other folds, then from all.
+        """
+        weights = rows.weights * (rows.labels == 0)
+        reals = real_distance.real_cells_of_folds(rows.features, weights, folds)
+        far = self._seen(compiled(real_distance.network_of(network, reals)), rows.paths[judged])
+        everybody = real_distance.RealCells(reals.mean[-1:], reals.distance[-1:])
+        real_distance.teach(network, everybody)
+        return far[np.arange(len(far)), folds[judged]], far[:, -1]
 
     def _with_local(self, network: keras.Model) -> keras.Model:
         """The network with a branch that has learned, and a last layer that gives logits."""
@@ -155,13 +173,11 @@ class Moments:
         whole.layers[-1].set_weights([kernel, local.SHARPNESS * bias])
         return xception.in_float32(whole, s.size)
 
-    def _added(self, whole: keras.Model, paths: np.ndarray) -> np.ndarray:
-        """The branch's mean on each of these crops, or on each one drawn, (n,)."""
-        see = compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
+    def _seen(self, see: Network, paths: np.ndarray) -> np.ndarray:
+        """What a network makes of each of these crops, or of each one drawn, (n, d)."""
         if all(paths):
-            return np.concatenate([self.look.crop(see, path) for path in paths.tolist()])
-        drawn = see_drawn(see, self.batches, 0, self._steps(), self._check)
-        return drawn["features"][:, 0]
+            return np.stack([self.look.crop(see, path) for path in paths.tolist()])
+        return see_drawn(see, self.batches, 0, self._steps(), self._check)["features"]
 
     def _on_photos(self, network: keras.Model) -> list[tuple]:
         """Each unseen photo's row of held_out.csv, its logit as the network has it."""
@@ -190,11 +206,10 @@ class Moments:
         order = np.random.default_rng(self.settings.seed).permutation(len(names))
         return order[np.searchsorted(names, groups)] % FOLDS
 
-    def _calibrated(self, videos: dict[tuple, list[float]]) -> Calibration:
+    def _calibrated(self, videos: dict[tuple, float]) -> Calibration:
         return fit_calibration(
-            np.array([np.mean(scores) for scores in videos.values()]),
-            np.array([key[2] for key in videos]), fewest=2,
-        )  # fmt: skip
+            np.array(list(videos.values())), np.array([key[2] for key in videos]), fewest=2
+        )
 
     def _write_held_out(self, rows: list[tuple]) -> None:
         path = self.output / HELD_OUT_NAME
@@ -206,6 +221,20 @@ class Moments:
                 label = "fake" if is_fake else "real"
                 dataset = datasets.get(video, "")
                 writer.writerow((kind, dataset, video, group, label, f"{logit:.4f}"))
+
+
+def _of_videos(rows: Rows, judged: slice, scores: np.ndarray) -> dict[tuple, float]:
+    """The mean score of each video, by its name, group and label."""
+    videos = defaultdict(list)
+    named = zip(rows.videos[judged], rows.groups[judged], rows.labels[judged], scores, strict=True)
+    for *video, score in named:
+        videos[tuple(video)].append(score)
+    return {video: float(np.mean(each)) for video, each in videos.items()}
+
+
+def _branch_of(whole: keras.Model) -> Network:
+    """What the branch adds to a crop, on average over its cells: crops -> (n, 1)."""
+    return compiled(keras.Model(whole.input, whole.get_layer(xception.LOCAL_MEAN).output))
 
 
 def _figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -4,9 +4,9 @@ Xception is Chollet's (CVPR 2017, arXiv 1610.02357), as the FaceForensics++ auth
 (Rossler et al., ICCV 2019, arXiv 1901.08971). The head ``pool`` averages the last features. The
 head ``moments`` takes mean and mean square of features half way up, where textures are seen rather
 than objects, and leaves the layers above away: traces of generators carry over from there (Chai
-et al., ECCV 2020, arXiv 2008.10588); a part of EfficientNet-Lite0 is looked at as well. The head
-``local`` adds one feature to these: how much stands out, in some place, of what a second copy of
-blocks 5 to 7 sees.
+et al., ECCV 2020, arXiv 2008.10588); a part of EfficientNet-Lite0 is looked at as well. One feature
+more is how far from real faces that part finds a crop. The head ``local`` adds another: how much
+stands out, in some place, of what a second copy of blocks 5 to 7 sees.
 """
 
 import itertools
@@ -43,7 +43,7 @@ with _native_silence():
     import keras
     import tensorflow as tf
 
-    from unmask.training import efficientnet
+    from unmask.training import efficientnet, real_distance
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # it finds fault with the .h5 that we promise
 _HEAD_LAYERS = 3  # pooling, dropout, the sigmoid
@@ -51,9 +51,9 @@ _MOMENT_BLOCKS = ("block4_sepconv2_bn", "block6_sepconv3_bn", "block7_sepconv3_b
 LAST_BLOCK = {
     "pool": "block14_sepconv2_act", "moments": _MOMENT_BLOCKS[-1], "local": _MOMENT_BLOCKS[-1]
 }  # fmt: skip
-_WEIGHTS = {236: "pool", 181: "moments", 216: "local"}  # how many arrays each network has
+_WEIGHTS = {236: "pool", 183: "moments", 218: "local"}  # how many arrays each network has
 _CELL = 32  # pixels
-MOMENTS = "moments"  # the layer that the head 'moments' judges
+MOMENTS = "moments"  # the layer of all textures' mean and mean square
 LOCAL, LOCAL_MEAN = "local", "local_mean"  # what the branch sees in each cell, and their mean
 BRANCHES_AT = "block5_sepconv1_act"  # whose input the second copy shares with the first
 _BRANCH = {block: [f"block{block}_sepconv{n}" for n in (1, 2, 3)] for block in (5, 6, 7)}
@@ -74,13 +74,19 @@ def build(
         crops = keras.Input((size, size, 3), name="crops", dtype="float32")
         pixels = keras.layers.Rescaling(2.0, offset=-1.0, name="to_minus_one_one")(crops)
         base = keras.applications.Xception(include_top=False, weights=None, input_tensor=pixels)
+        average = keras.layers.GlobalAveragePooling2D
         if head == "pool":
-            pooled = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+            pooled = average(name="pool")(base.output)
         else:
-            pooled = _moments(keras.Model(crops, [base.output, efficientnet.layers(crops)]))
-        if head == "local":
-            added = keras.layers.GlobalAveragePooling2D(name=LOCAL_MEAN)(_local(base))
-            pooled = keras.layers.Concatenate(name="moments_and_local")([pooled, added])
+            lite = efficientnet.layers(crops)
+            distance = real_distance.layers(lite)
+            parts = [
+                _moments(keras.Model(crops, [base.output, lite])),
+                average(name=f"{real_distance.NAME}_mean")(distance),
+            ]
+            if head == "local":
+                parts.append(average(name=LOCAL_MEAN)(_local(base)))
+            pooled = keras.layers.Concatenate(name="judged")(parts)
         kept = keras.layers.Dropout(dropout, name="dropout")(pooled)
         fake = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="fake")(kept)
     finally:
@@ -174,14 +180,17 @@ def add_local(model: keras.Model, size: int = 256, policy: str = "float32") -> k
 
 
 def take_layers(model: keras.Model, source: keras.Model) -> None:
-    """The weights of all layers below the head of ``model``; ImageNet's where it has no Lite0."""
+    """The weights of all layers below the head, and what is compared with as real.
+
+    Where ``source`` has no Lite0, its weights are ImageNet's, and nothing is compared yet.
+    """
     last = LAST_BLOCK[head_of(model)]
     _up_to(model, last).set_weights(_up_to(source, last).get_weights())
     if head_of(model) == "pool":
         return
-    if efficientnet.LAST in {layer.name for layer in source.layers}:
-        seen = _up_to(source, efficientnet.LAST).get_weights()
-        _up_to(model, efficientnet.LAST).set_weights(seen)
+    if real_distance.NAME in {layer.name for layer in source.layers}:
+        seen = _up_to(source, real_distance.NAME).get_weights()
+        _up_to(model, real_distance.NAME).set_weights(seen)
     else:
         efficientnet.take_imagenet(model)
 
@@ -209,7 +218,7 @@ def with_evidence(model: keras.Model) -> keras.Model:
     if head_of(model) == "pool":
         cells = [model.get_layer(LAST_BLOCK["pool"]).output]
     else:
-        cells = _moment_cells(model)
+        cells = [*_moment_cells(model), model.get_layer(real_distance.NAME).output]
     if head_of(model) == "local":
         cells.append(model.get_layer(LOCAL).output)
     side = model.input_shape[1] // _CELL

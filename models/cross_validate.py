@@ -10,11 +10,10 @@ videos by their mean: as they are, compressed, and at half the size. It is fitte
 whose features ``--features`` takes the first so many. Of all features a row of its own is printed,
 in which stands beside the classifier, with the share that training gives it, how far crops are from
 the real faces of other sources. Prints video AUCs: of all fakes against all reals, and of those
-sources that have fakes alone, where clips of one
-kind stand on both sides; and how many swaps lie above the original of their group. The network's
-own output is printed beside: it is a fair figure only for sources that the network was not trained
-on. ``--learning-curve`` prints instead how the AUC grows with the number of sources whose fakes are
-fitted to. Needs the extra 'train'.
+sources that have fakes alone, where clips of one kind stand on both sides; and how many swaps lie
+above the original of their group. The network's own output is printed beside: it is a fair figure
+only for sources that the network was not trained on. ``--learning-curve`` prints instead how the
+AUC grows with the number of sources whose fakes are fitted to. Needs the extra 'train'.
 """
 
 import argparse

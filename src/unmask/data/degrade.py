@@ -136,7 +136,8 @@ def encode(crop: np.ndarray, codec: str, crf: int, motion: np.ndarray, keep: int
     height, width = crop.shape[:2]
     whole = cv2.copyMakeBorder(crop, 0, -height % _BLOCK, 0, -width % _BLOCK, cv2.BORDER_REPLICATE)
     buffer = io.BytesIO()
-    # Without the last, x264's macroblock tree codes otherwise now and then (seen with AVX-512).
+    # Without the last, x264's macroblock tree codes otherwise now and then (seen with AVX-512). It
+    # is not turned off, as in robustness: platforms have it, and training was measured with it.
     options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
     if codec == "libvpx-vp9":
         options = {"crf": str(crf + _VP9_CRF), "b": "0", "deadline": "realtime", "cpu-used": "8",

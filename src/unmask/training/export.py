@@ -15,6 +15,7 @@ from unmask.errors import DatasetError, ModelError
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
 from unmask.training.calibrate import calibrate, calibrate_held_out
+from unmask.verdict import sigmoid
 
 PARITY = 1e-4
 """The largest difference in probability that ONNX may show against the h5."""
@@ -51,7 +52,7 @@ def export(
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
     _write_runtime_form(xception.with_evidence(keras_model), stem, size)
     logits = compile_model(stem.with_suffix(".xml"), precision="f32")(batch)[0][:, 0]
-    runtime_difference = float(np.abs(expected - 0.5 * (1 + np.tanh(logits / 2))).max())
+    runtime_difference = float(np.abs(expected - [*map(sigmoid, logits)]).max())
     calibrated = "not calibrated: give --calibrate SPLIT for that"
     if calibrate_on:
         if calibrate_on.is_file():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.faces import FaceDetector, crop_face
+from unmask.video import Video
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,16 @@ def test_finds_forty_faces(detector, real_frame):
     faces = detector.detect(tile(crop_face(real_frame, face.box, 128), rows=5, columns=8))
     assert len(faces) == 40
     assert [f.box for f in faces] == sorted(f.box for f in faces)
+
+
+def test_in_eight_bits_the_same_faces_are_found(detector, samples):
+    exact = FaceDetector(precision="f32")
+    for path in sorted((samples / "people").iterdir()):
+        with Video(path) as video:
+            (frame,) = video.sample()
+        (expected,), (face,) = exact.detect(frame.image), detector.detect(frame.image)
+        assert overlap(face.box, expected.box) > 0.9
+        assert np.abs(face.landmarks - expected.landmarks).max() < 0.05 * expected.side
 
 
 def test_small_and_doubtful_faces_are_left_out(real_frame):

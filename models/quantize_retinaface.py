@@ -15,12 +15,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import openvino
 
 from unmask.errors import UnmaskError
-from unmask.faces import MEAN_BGR, Face, FaceDetector
+from unmask.faces import MEAN_BGR, Face, FaceDetector, overlap, shrink
 from unmask.runtime import WEIGHTS, compile_model
 from unmask.video import Video, is_media
 
@@ -72,18 +71,17 @@ def images(folder: Path) -> Iterator[np.ndarray]:
 
 def as_input(image: np.ndarray) -> np.ndarray:
     """What the network is given of an image: (1, 3, height, width) float32."""
-    scale = min(1.0, SIZE / max(image.shape))
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = shrink(image, SIZE)
     return (small[:, :, ::-1] - np.float32(MEAN_BGR)).transpose(2, 0, 1)[None]
 
 
 def check(folder: Path) -> None:
     """Print how the boxes in eight bits, and in bfloat16, lie on those in float32."""
-    exact, fast, half = FaceDetector(precision="f32"), FaceDetector(), FaceDetector()
-    half._network = compile_model(EXACT, mean_bgr=MEAN_BGR)
+    exact, eight_bits, bfloat16 = FaceDetector(precision="f32"), FaceDetector(), FaceDetector()
+    bfloat16._network = compile_model(EXACT, mean_bgr=MEAN_BGR)
     shown = list(images(folder))
     expected = [exact.detect(image) for image in shown]
-    for name, detector in (("eight bits", fast), ("bfloat16", half)):
+    for name, detector in (("eight bits", eight_bits), ("bfloat16", bfloat16)):
         found = [detector.detect(image) for image in shown]
         on_theirs = overlaps(expected, found)
         same = [value for value in on_theirs if value >= SAME]
@@ -101,14 +99,6 @@ def overlaps(faces: list[list[Face]], others: list[list[Face]]) -> list[float]:
         max((overlap(face.box, other.box) for other in there), default=0.0)
         for here, there in zip(faces, others, strict=True) for face in here
     ]  # fmt: skip
-
-
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    both = float(np.prod(np.maximum(sides, 0)))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return both / (sum(areas) - both)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ RetinaFace (Deng et al., CVPR 2020, arXiv 1905.00641) with a MobileNet-0.25 trun
 OpenVINO. Training and detection cut with the same ``crop_face``, so the two cannot differ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,11 +70,7 @@ class FaceDetector:
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces of an RGB ``uint8`` image (height, width, 3), from left to right."""
         height, width = image.shape[:2]
-        scale = min(1.0, self.working_size / max(height, width))
-        small = image
-        if scale < 1:
-            size = max(1, round(width * scale)), max(1, round(height * scale))
-            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        small = shrink(image, self.working_size)
         rows, cols = small.shape[:2]
         below, beside = -rows % _WORKING_MULTIPLE, -cols % _WORKING_MULTIPLE
         padded = cv2.copyMakeBorder(
@@ -92,6 +89,16 @@ class FaceDetector:
             for box, score, points in zip(boxes, scores, landmarks, strict=True)
         ]
         return sorted((f for f in faces if f.side >= self.min_face), key=lambda f: f.box)
+
+
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """The image, made smaller if a side is more than ``longest`` pixels."""
+    height, width = image.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 @lru_cache(maxsize=16)
@@ -123,6 +130,14 @@ def _decode(
         best = np.asarray(best).reshape(-1)
         boxes, scores, landmarks = boxes[best], scores[best], landmarks[best]
     return boxes, scores, landmarks
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def crop_square(

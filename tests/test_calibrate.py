@@ -213,9 +213,12 @@ def test_what_does_not_fit_is_refused(written, other, message):
         Classifier(calibration=written(**other))
 
 
-def test_a_calibration_of_earlier_probabilities_is_refused(written):
-    card = Classifier(SHIPPED).card
-    model = {"name": card.name, "sha256": card.sha256, "scale": card.scale + 0.1, "offset": 0}
+@pytest.mark.parametrize("number", ["scale", "offset", "photo_offset"])
+def test_a_calibration_of_earlier_probabilities_is_refused(written, number):
+    card = vars(Classifier(SHIPPED).card)
+    model = {name: card[name] for name in ("name", "sha256", "scale", "offset", "photo_offset")}
+    Classifier(calibration=written(model=model))
+    model[number] += 0.1
     with pytest.raises(ModelError, match="calibrated anew"):
         Classifier(calibration=written(model=model))
 

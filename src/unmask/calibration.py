@@ -31,9 +31,11 @@ def calibrated(card: "Card", path: str | Path) -> "Card":
         ) from None
     try:
         fields = json.loads(data)
-        version, model = fields["schema_version"], fields["model"]
+        version = fields["schema_version"]
+        model = {"photo_offset": card.photo_offset, **fields["model"]}  # once files had none
         # float() would take true and "2" as well, which nobody meant.
-        numbers = [fields["scale"], fields["offset"], model["scale"], model["offset"]]
+        based_on = [model[name] for name in ("scale", "offset", "photo_offset")]
+        numbers = [fields["scale"], fields["offset"], *based_on]
         if not all(type(number) in (int, float) for number in numbers):
             raise ValueError("scale and offset must be numbers")
         scale, offset, *base = map(float, numbers)
@@ -50,7 +52,7 @@ def calibrated(card: "Card", path: str | Path) -> "Card":
             f"{path} belongs to another model ({name}, sha256 {sha256[:12]}...), not to "
             f"{card.name} {card.version} ({card.sha256[:12]}...): give that one, or {again}"
         )
-    if not all(map(math.isclose, base, (card.scale, card.offset))):
+    if not all(map(math.isclose, base, (card.scale, card.offset, card.photo_offset))):
         raise ModelError(
             f"{path} was made before the probabilities of {card.name} were calibrated anew: {again}"
         )

@@ -236,7 +236,7 @@ def _write(
         "schema_version": SCHEMA_VERSION,
         "model": {
             "name": card.name, "version": card.version, "sha256": card.sha256,
-            "scale": card.scale, "offset": card.offset,
+            "scale": card.scale, "offset": card.offset, "photo_offset": card.photo_offset,
         },
         "scale": found.scale,
         "offset": found.offset,

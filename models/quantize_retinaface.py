@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino
 
 from unmask.errors import UnmaskError
 from unmask.faces import MEAN_BGR, Face, FaceDetector, overlap, shrink
@@ -46,6 +45,7 @@ def quantize() -> None:
     """Write the network in eight bits."""
     os.environ["NNCF_CI"] = "1"  # else NNCF reports to its makers that it is used
     import nncf
+    import openvino
 
     network = openvino.Core().read_model(EXACT)
     names = [op.get_friendly_name() for op in network.get_ops() if op.get_type_name() != "Constant"]

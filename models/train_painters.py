@@ -17,10 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import keras
 import numpy as np
-import openvino
 import tensorflow as tf
 from keras import layers
-from openvino.preprocess import PrePostProcessor
 
 from unmask.data.index import read_split
 from unmask.training.batches import read_crop
@@ -153,6 +151,9 @@ def difference(wanted: tf.Tensor, painted: tf.Tensor) -> tf.Tensor:
 
 def write(painter: keras.Model, path: Path) -> None:
     """OpenVINO IR: ``pixels`` (1, h, w, 3) uint8 RGB to ``painted``, float32 in 0..255."""
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
     signature = tf.TensorSpec((1, None, None, 3), tf.float32)
 
     @tf.function(input_signature=[signature], autograph=False)

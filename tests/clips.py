@@ -65,6 +65,24 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+def add_long_sound(video: Path, path: Path, late: int = 0) -> Path:
+    """A copy with 8 s of silence, its pictures ``late`` seconds into that."""
+    with av.open(str(video)) as source, av.open(str(path), "w") as container:
+        pictures = container.add_stream_from_template(source.streams.video[0])
+        sound = container.add_stream("pcm_s16le", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8 * 16000), np.int16), "s16", "mono")
+        silence.rate, silence.pts = 16000, 0
+        container.mux(sound.encode(silence))
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts += round(late / packet.time_base)
+                packet.dts += round(late / packet.time_base)
+                packet.stream = pictures
+                container.mux(packet)
+        container.mux(sound.encode())
+    return path
+
+
 def patch_box(data: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
     """Overwrite bytes in every MP4 box of a kind, ``offset`` bytes after its type."""
     data, start = bytearray(data), 0

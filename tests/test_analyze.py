@@ -217,6 +217,15 @@ def test_importing_is_light():
     assert not heavy & set(done.stdout.split())
 
 
+def test_nothing_is_reported_to_anybody():
+    code = (
+        "import unmask; unmask.Analyzer(); from openvino.tools.ovc import telemetry_utils as used;"
+        "print(used.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
 def test_inputs_are_found_in_order(tmp_path):
     for name in ("b.mp4", "a.JPG", "sub/c.mkv", "sub/notes.txt", "sub/deep/d.webm"):
         path = tmp_path / name

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 
 from unmask.cli import main
@@ -56,6 +58,7 @@ def test_the_table(capsys, real_clip, fake_clip):
         (["clip.mp4", "--aggregate", "max"], "--aggregate takes one of person, mean"),
         (["clip.mp4", "--json", "no/such/folder.jsonl"], "cannot write no/such/folder.jsonl"),
         (["--json", "clip.mp4", "clip.mp4"], "clip.mp4 looks like an input"),
+        (["clip.mp4", "no_ending", "--json", "./no_ending"], "./no_ending looks like an input"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message):
@@ -64,6 +67,7 @@ def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message
     monkeypatch.chdir(folder)
     if args != ["."]:
         (folder / "clip.mp4").write_text("no video")
+        (folder / "no_ending").write_text("no video")
     code, out, err = run(capsys, "detect", *args)
     assert code == 2
     assert out == ""
@@ -73,7 +77,10 @@ def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message
     assert args == ["."] or (folder / "clip.mp4").read_text() == "no video"
 
 
-@pytest.mark.parametrize("args", [[], ["detect"], ["detect", "a.mp4", "--no-such-option"]])
+@pytest.mark.parametrize("args", [
+    [], ["detect"], ["detect", "a.mp4", "--no-such-option"], ["detect", ""],
+    ["detect", "a.mp4", "--json", ""], ["calibrate", "shipped", "--videos", ""],
+])  # fmt: skip
 def test_what_argparse_refuses_is_exit_code_2(capsys, args):
     with pytest.raises(SystemExit) as end:
         main(args)
@@ -81,10 +88,23 @@ def test_what_argparse_refuses_is_exit_code_2(capsys, args):
     assert "usage: unmask" in capsys.readouterr().err
 
 
-def test_a_model_of_another_form_is_exit_code_1(capsys, real_clip):
-    code, _, err = run(capsys, "detect", real_clip, "--model", "xception_best.h5")
+def test_a_model_of_another_form_is_exit_code_1_and_spares_an_earlier_report(
+    capsys, tmp_path, real_clip
+):
+    report = tmp_path / "report.jsonl"
+    report.write_text("earlier")
+    code, _, err = run(capsys, "detect", real_clip, "--model", "xception_best.h5", "--json", report)
     assert code == 1
     assert "unmask export xception_best.h5" in err
+    assert report.read_text() == "earlier"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_closed_standard_output_is_no_error(tmp_path, real_frame):
+    cv2.imwrite(str(tmp_path / "a.png"), real_frame)
+    ask = shlex.join([*UNMASK, "detect", str(tmp_path / "a.png")])
+    done = subprocess.run(["sh", "-c", f"{ask} >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from clips import (
     PEAK_BYTES,
+    add_long_sound,
     jpeg,
     needs_proc,
     with_rotation,
@@ -263,6 +264,25 @@ def test_a_file_that_breaks_off_gives_what_it_has(tmp_path, name):
 def noise(count: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     return [random.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("late", [0, 5])
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mov"])
+def test_pictures_shorter_than_the_sound_are_no_damage(tmp_path, name, late):
+    pictures = write_video(tmp_path / f"silent_{name}", noise(40))
+    path = add_long_sound(pictures, tmp_path / name, late)
+    for how in ({}, {"sampling": "fast"}, {"max_frames": 8}):
+        with Video(path) as video:
+            assert len(list(video.sample(every=5, **how))) == 8
+            assert video.damage is None
+
+
+def test_matroska_with_sound_that_breaks_off_is_damaged(tmp_path):
+    path = add_long_sound(write_video(tmp_path / "b.mkv", noise(75)), tmp_path / "a.mkv")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    video, _ = sample(path, every=5)
+    assert "it should last 3.0 s" in video.damage
 
 
 def test_damage_in_the_middle_does_not_hide_the_rest(tmp_path):

@@ -6,6 +6,7 @@
 ('fake', 0.93)
 """
 
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Analyzer", "Report", "analyze"]
 __version__ = version("unmask")
+
+# OpenVINO tells Google Analytics each time it is imported, unless it lacks the package for that.
+sys.modules.setdefault("openvino_telemetry", None)
 
 
 def __getattr__(name: str):

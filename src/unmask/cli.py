@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,13 +35,35 @@ _COMMANDS: dict[str, _Command] = {}
 
 def _path(name: str, help: str, default: str | None = None, **options) -> _Argument:
     """A path; one with a default may be left away."""
-    options["type"] = Path
+    options["type"] = _to_path
     if default is not None:
         options["default"] = Path(default)
         help = f"{help} (default: {default})"
         if not name.startswith("-"):
             options["nargs"] = "?"
     return _Argument(name, help, options)
+
+
+def _given(text: str) -> str:
+    if not text:  # an empty variable in a script: Path would make it the current folder
+        raise argparse.ArgumentTypeError("it is empty: give a path")
+    return text
+
+
+def _to_path(text: str) -> Path:
+    return Path(_given(text))
+
+
+def _check_json(target: str | None, inputs: Iterable[Path]) -> None:
+    """Raise UsageError where --json would overwrite an input, as whoever takes it for a switch."""
+    from unmask.video import is_media
+
+    if target in (None, "-"):
+        return
+    path = Path(target)
+    there = [each for each in inputs if path.exists() and each.exists()]
+    if is_media(path) or any(map(path.samefile, there)):
+        raise UsageError(f"--json takes the file to write, or '-': {target} looks like an input")
 
 
 def _command(help: str, example: str, *arguments: _Argument):
@@ -59,7 +81,7 @@ def _command(help: str, example: str, *arguments: _Argument):
     _Argument(
         "--json",
         "write one JSON object a line to FILE ('-': standard output)",
-        {"metavar": "FILE"},
+        {"metavar": "FILE", "type": _given},
     ),
     _path(
         "--annotate",
@@ -84,12 +106,9 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     from unmask.analyze import Analyzer, find_inputs
     from unmask.console import JsonLines, Table
     from unmask.explain import Exhibits
-    from unmask.video import is_media
 
     inputs = find_inputs(args.paths)
-    if args.json and is_media(Path(args.json)):
-        # Whoever takes --json for a switch would have a video overwritten.
-        raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
+    _check_json(args.json, inputs)
     if args.robustness and not args.html:
         raise UsageError("--robustness is shown on the page: add --html FILE")
     outputs, pages = [], []
@@ -109,9 +128,9 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         pages = plan_pages(inputs, args.html)
     writer = JsonLines(args.json, len(inputs)) if args.json else Table(len(inputs))
     reports = []
-    with writer:
-        asked = settings.provenance or bool(pages)
-        analyzer = Analyzer(**vars(settings) | {"provenance": asked})
+    asked = settings.provenance or bool(pages)
+    analyzer = Analyzer(**vars(settings) | {"provenance": asked})
+    with writer:  # only now is an earlier report overwritten
         for number, path in enumerate(inputs):
             exhibits = Exhibits() if pages else None
             report = analyzer.analyze(path, on_progress=writer.progress, exhibits=exhibits)
@@ -221,15 +240,13 @@ def calibrate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     _Argument("b", "likewise", {"metavar": "B"}),
     _path("paths", "what a model is to judge: videos, images, folders", nargs="*", metavar="PATH"),
     _Argument("--json", "write all of it as JSON to FILE ('-': standard output)",
-              {"metavar": "FILE"}),
+              {"metavar": "FILE", "type": _given}),
 )  # fmt: skip
 def compare(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Print the table, or write it as JSON."""
     from unmask.compare import compare, print_comparison
-    from unmask.video import is_media
 
-    if args.json and (is_media(Path(args.json)) or args.json in (args.a, args.b)):
-        raise UsageError(f"--json takes the file to write, or '-': {args.json} looks like an input")
+    _check_json(args.json, [Path(args.a), Path(args.b), *args.paths])
     found = compare(args.a, args.b, args.paths, **vars(settings))
     if args.json == "-":
         print(found.to_json())
@@ -376,6 +393,8 @@ def _described(setting: Setting) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 when it could not be done, 2 for wrong usage."""
+    if sys.stdout is None:  # closed, with '>&-'
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["unmask", *(sys.argv[1:] if argv is None else argv)])
     names = [s.name for s in for_command(args.command)]

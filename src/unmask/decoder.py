@@ -90,6 +90,14 @@ class Decoder:
             self.close()
             raise
 
+    @property
+    def lead_in(self) -> float:
+        """How many seconds of the file, all sound, come before the first frame."""
+        start = self.container.start_time
+        if start is None or self.first.time is None:
+            return 0.0
+        return max(0.0, self.first.time - start / av.time_base)
+
     def since_first(self, stamp: int) -> Fraction:
         """A time stamp in seconds after the first frame."""
         return (stamp - self.first.pts) * self.stream.time_base

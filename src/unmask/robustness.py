@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import UnreadableError
-from unmask.video import Video, is_image
+from unmask.video import Video
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer
@@ -119,7 +119,9 @@ def analyze_altered(
     copy = folder / "altered_copy.mp4"
     try:
         altered_copy(path, alteration, copy, max_seconds)
-        return analyzer.analyze(copy, is_photo=is_image(Path(path)))
+        with Video(path) as original:
+            is_photo = original.info.is_image
+        return analyzer.analyze(copy, is_photo=is_photo)
     finally:
         copy.unlink(missing_ok=True)
 

@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENVINO_TELEMETRY", "0")
-
 import numpy as np
 import openvino
 from openvino.preprocess import ColorFormat, PrePostProcessor

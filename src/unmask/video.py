@@ -1,6 +1,7 @@
 """Open, probe and sample one video or image: a path -> Frame after Frame."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,16 @@ class VideoInfo:
     is_image: bool
 
 
+def _stated_seconds(stream: av.VideoStream) -> float | None:
+    """How long the pictures alone last, where the file says that."""
+    # Matroska's tag first: for a file that breaks off FFmpeg takes the whole's duration for theirs.
+    said = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if said:
+        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
+    is_said = stream.duration and stream.time_base
+    return float(stream.duration * stream.time_base) if is_said else None
+
+
 def is_media(path: Path) -> bool:
     """Whether the name looks like a video or an image (used when folders are searched)."""
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
@@ -80,6 +91,7 @@ class Video:
         self.path = Path(path)
         self.frames_decoded = 0
         self._cut_off: str | None = None
+        self._stated_end: float | None = None  # seconds after the first frame
         self._decoder = Decoder(self.path, threads)
         try:
             self.info = self._probe()
@@ -100,10 +112,12 @@ class Video:
         image = container.format.name.endswith("_pipe")
         duration = fps = None
         if not image:
-            if stream.duration and stream.time_base:
-                duration = float(stream.duration * stream.time_base)
-            elif container.duration:
-                duration = container.duration / av.time_base
+            whole = container.duration and container.duration / av.time_base
+            is_alone = len(container.streams) == 1  # else the whole may be as long as the sound
+            duration = whole if is_alone and not stream.duration else _stated_seconds(stream)
+            if duration:
+                self._stated_end = duration - self._decoder.lead_in
+            duration = duration or whole
             if stream.average_rate:
                 fps = float(stream.average_rate)
         if duration is not None and duration <= 0:
@@ -229,7 +243,7 @@ class Video:
 
     def _check_end(self, second: float) -> None:
         """Note as damage that the last frame, at ``second``, comes long before the stated end."""
-        stated = self.info.duration_seconds
+        stated = self._stated_end
         is_early = stated and second + max(1.0, 0.05 * stated) < stated
         if is_early and self._sees_end and not self.damage:
             self._cut_off = f"its pictures end at {second:.1f} s, it should last {stated:.1f} s"

@@ -296,6 +296,22 @@ def test_damage_in_the_middle_does_not_hide_the_rest(tmp_path):
     assert frames[-1].second > 2.2
 
 
+@pytest.mark.parametrize("how", [{}, {"max_frames": 20}, {"sampling": "fast"}])
+def test_pictures_that_are_decoded_only_in_part_are_damage(tmp_path, real_clip, how):
+    data = bytearray(real_clip.read_bytes())
+    start = data.find(b"mdat") + 5000
+    for place in np.random.default_rng(1).integers(start, start + len(data) // 2, 60):
+        data[place] ^= 0xFF
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    with Video(real_clip) as video:
+        assert list(video.sample(every=5, **how))
+        assert video.damage is None
+    with Video(path) as video:
+        assert list(video.sample(every=5, **how))
+        assert "of its p" in video.damage
+
+
 def refused(path) -> str:
     with pytest.raises(UnreadableError) as caught:
         Video(path)

@@ -138,7 +138,7 @@ class Decoder:
 
         Those are left out, too, that are neither wanted nor needed for others.
         """
-        failed = 0
+        failed = broken = 0
         for packet, number in self._numbered_packets():
             if number is not None:
                 wanted = self.is_wanted is None or self.is_wanted(packet.pts, number)
@@ -153,7 +153,11 @@ class Decoder:
                 failed += 1
                 self.damage = f"{failed} of its parts cannot be decoded: {in_words(error)}"
                 continue
-            yield from frames
+            for frame in frames:
+                if frame.is_corrupt:
+                    broken += 1
+                    self.damage = f"{broken} of its pictures are decoded only in part"
+                yield frame
 
     def _numbered_packets(self) -> Iterator[tuple[av.Packet, int | None]]:
         """Packets with their picture's number in the order of showing, None where it is not known.

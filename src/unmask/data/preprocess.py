@@ -57,7 +57,7 @@ class Summary:
         if self.left_out:
             lines.append(f"{self.left_out} fake videos left out for balance (--balance none)")
         if self.damaged:
-            lines.append(f"{self.damaged} videos are damaged; what could be decoded of them is used")
+            lines.append(f"{self.damaged} videos are damaged; what could be decoded is used")
         if self.failures:
             reasons = Counter(
                 NO_FACE if reason == NO_FACE else "not readable" for _, reason in self.failures

@@ -11,7 +11,6 @@ in eight bits and in bfloat16. Needs the extra 'int8'.
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +42,6 @@ def main() -> None:
 
 def quantize() -> None:
     """Write the network in eight bits."""
-    os.environ["NNCF_CI"] = "1"  # else NNCF reports to its makers that it is used
     import nncf
     import openvino
 

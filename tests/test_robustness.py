@@ -158,7 +158,7 @@ def test_evaluate_tells_how_verdicts_hold_and_goes_on_where_it_stopped(
 
     def spy(path, alteration, *args):
         made.append((path.name, alteration))
-        copy(path, alteration, *args)
+        return copy(path, alteration, *args)
 
     monkeypatch.setattr("unmask.robustness.altered_copy", spy)
     options = {"videos": manifest, "output": output, "max_frames": 2, "threads": 1}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Analyzer", "Report", "analyze"]
 __version__ = version("unmask")
 
-# OpenVINO tells Google Analytics each time it is imported, unless it lacks the package for that.
+# OpenVINO and NNCF tell Google Analytics that they are used, unless they lack the package for that.
 sys.modules.setdefault("openvino_telemetry", None)
 
 

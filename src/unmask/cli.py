@@ -61,7 +61,7 @@ def _check_json(target: str | None, inputs: Iterable[Path]) -> None:
     if target in (None, "-"):
         return
     path = Path(target)
-    there = [each for each in inputs if path.exists() and each.exists()]
+    there = filter(Path.exists, inputs) if path.exists() else ()
     if is_media(path) or any(map(path.samefile, there)):
         raise UsageError(f"--json takes the file to write, or '-': {target} looks like an input")
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import UnreadableError
-from unmask.video import Video
+from unmask.video import Video, VideoInfo
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer
@@ -65,14 +65,15 @@ class AlteredVerdict:
 
 def altered_copy(
     path: str | Path, alteration: str, output: Path, max_seconds: float = 60.0
-) -> None:
+) -> VideoInfo:
     """Write ``output``, an H.264 copy (MP4, no sound) of a video or image with ``alteration``.
 
     Every decoded frame has its own in the copy, upright and at the same time from the first one
     on, so that detection looks at the same frames; of a longer film, those of the first
     ``max_seconds``. An image becomes a video of one frame, so that what is done to it is what is
-    done to videos. Odd sides, which H.264 lacks here, are one pixel longer. One of ALTERATIONS;
-    raises UnreadableError when ``path`` cannot be decoded, or is too large for H.264.
+    done to videos. Odd sides, which H.264 lacks here, are one pixel longer. One of ALTERATIONS.
+    Returns what the original says of itself; raises UnreadableError when ``path`` cannot be
+    decoded, or is too large for H.264.
     """
     how = ALTERATIONS[alteration]
     with Video(path) as source:
@@ -100,6 +101,7 @@ def altered_copy(
                 coded.pts, coded.time_base = last, _TICK
                 container.mux(stream.encode(coded))
             container.mux(stream.encode())
+        return source.info
 
 
 def _alter(image: np.ndarray, size: tuple[int, int], blur: float) -> np.ndarray:
@@ -118,10 +120,8 @@ def analyze_altered(
     """The report on an altered copy, which is in ``folder`` meanwhile. Raises as altered_copy."""
     copy = folder / "altered_copy.mp4"
     try:
-        altered_copy(path, alteration, copy, max_seconds)
-        with Video(path) as original:
-            is_photo = original.info.is_image
-        return analyzer.analyze(copy, is_photo=is_photo)
+        original = altered_copy(path, alteration, copy, max_seconds)
+        return analyzer.analyze(copy, is_photo=original.is_image)
     finally:
         copy.unlink(missing_ok=True)
 

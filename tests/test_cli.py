@@ -10,7 +10,9 @@ import sys
 import time
 
 import cv2
+import numpy as np
 import pytest
+from clips import write_video
 
 from unmask.cli import main
 
@@ -156,3 +158,28 @@ def test_ctrl_c_ends_promptly_and_keeps_what_was_finished(tmp_path, real_clip):
     done = [json.loads(line) for line in lines.open()]
     assert 2 <= len(done) < 200
     assert [d["path"] for d in done] == [str(folder / f"{i:03}.mp4") for i in range(len(done))]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_polite_kill_leaves_no_half_of_a_copy(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = (rng.integers(0, 255, (480, 640, 3), np.uint8) for _ in range(200))
+    clip = write_video(tmp_path / "noise.mkv", noise, "ffv1", "bgr0")
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    process = subprocess.Popen(
+        [*UNMASK, "detect", clip, "--annotate", copies], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(copies.glob("*.partial")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not list(copies.iterdir())

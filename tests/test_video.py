@@ -312,6 +312,24 @@ def test_pictures_that_are_decoded_only_in_part_are_damage(tmp_path, real_clip, 
         assert "of its p" in video.damage
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_that_breaks_off_is_damaged(tmp_path, progressive):
+    coding = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    thumbnail, photo = (
+        cv2.imencode(".jpg", noise(1)[0][:size, :size], coding)[1].tobytes() for size in (16, 64)
+    )
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail
+    photo = photo[:2] + segment + photo[2:]
+    for data, damage in (
+        (photo, None),
+        (photo + b"\xff\xda" + bytes(999), None),  # as some phones append a film
+        (photo[: (len(segment) + len(photo)) // 2], "its last part is missing"),
+    ):
+        (tmp_path / "a.jpg").write_bytes(data)
+        video, frames = sample(tmp_path / "a.jpg")
+        assert (len(frames), video.damage) == (1, damage)
+
+
 def refused(path) -> str:
     with pytest.raises(UnreadableError) as caught:
         Video(path)

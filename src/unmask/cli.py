@@ -3,7 +3,9 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -398,6 +400,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["unmask", *(sys.argv[1:] if argv is None else argv)])
     names = [s.name for s in for_command(args.command)]
+    if threading.current_thread() is threading.main_thread():
+        # A polite kill ends like Ctrl-C: half a file that was being written is removed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = resolve(args.command, {n: getattr(args, n) for n in names})
         code = _COMMANDS[args.command].run(args, settings)

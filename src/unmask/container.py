@@ -58,6 +58,16 @@ def picture_streams(container: av.container.InputContainer) -> list[av.VideoStre
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
+def has_end(jpeg: bytes) -> bool:
+    """Whether a JPEG's picture is there to its last byte: FFmpeg paints what is missing grey."""
+    # What comes before the picture may hold a small JPEG of its own, and anything may come after.
+    place = 2
+    while jpeg[place : place + 1] == b"\xff" and jpeg[place + 1 : place + 2] != b"\xda":
+        is_padding = jpeg[place + 1 : place + 2] == b"\xff"
+        place += 1 if is_padding else 2 + int.from_bytes(jpeg[place + 2 : place + 4])
+    return jpeg.find(b"\xff\xd9", place) > 0
+
+
 def in_words(error: Exception) -> str:
     """What the decoder says is wrong."""
     return getattr(error, "strerror", None) or str(error)

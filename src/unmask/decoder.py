@@ -13,6 +13,7 @@ from unmask.container import (
     DECODER_ERRORS,
     DECODER_LIMITS,
     MAX_PIXELS,
+    has_end,
     in_words,
     open_container,
     picture_streams,
@@ -30,8 +31,7 @@ class Decoder:
     """An open file and the decoder of its first picture stream.
 
     ``stream`` and ``first``, its first frame, are as the decoder has them: clock, colours, pixel
-    shape. ``damage`` says what is wrong with the file if not all of it could be decoded (None if it
-    could, so far). ``is_wanted`` says of a picture, by its time stamp and number, whether it is
+    shape. ``is_wanted`` says of a picture, by its time stamp and number, whether it is
     wanted: others are left out where no wanted one is built on them (None: all are wanted).
     ``coded_until`` is the latest time stamp that was read since one was given, shown or not.
 
@@ -40,7 +40,8 @@ class Decoder:
     """
 
     def __init__(self, path: Path, threads: int):
-        self.damage: str | None = None
+        self._failed = self._broken = 0  # packets, pictures
+        self._problems: dict[str, str] = {}  # what is wrong with the file, by kind
         self.is_wanted: Callable[[int, int], bool] | None = None
         self.coded_until: int | None = None
         self._numbers: dict[int, int] = {}  # of the wanted pictures in the decoder, by time stamp
@@ -61,7 +62,7 @@ class Decoder:
             except DECODER_ERRORS:
                 raise UnreadableError(
                     f"{name} is no video or image that can be read: it is damaged, cut off at "
-                    "the start, or of another kind than its name says"
+                    "the start, or of a kind that is not known here, as an animated PNG is"
                 ) from None
             streams = picture_streams(self.container)
             if not streams:
@@ -84,11 +85,16 @@ class Decoder:
             except StopIteration:
                 raise UnreadableError(
                     f"not one picture of {name} could be decoded ({self.damage or 'no frames'}): "
-                    "the file is damaged, cut off, or its pictures are too large"
+                    "the file is damaged, cut off, an animated WebP, or its pictures are too large"
                 ) from None
         except BaseException:
             self.close()
             raise
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the file, if not all of it could be decoded so far."""
+        return "; ".join(self._problems.values()) or None
 
     @property
     def lead_in(self) -> float:
@@ -138,7 +144,6 @@ class Decoder:
 
         Those are left out, too, that are neither wanted nor needed for others.
         """
-        failed = broken = 0
         for packet, number in self._numbered_packets():
             if number is not None:
                 wanted = self.is_wanted is None or self.is_wanted(packet.pts, number)
@@ -150,13 +155,17 @@ class Decoder:
             try:
                 frames = packet.decode()
             except DECODER_ERRORS as error:
-                failed += 1
-                self.damage = f"{failed} of its parts cannot be decoded: {in_words(error)}"
+                self._failed += 1
+                self._problems["packets"] = (
+                    f"{self._failed} of its parts cannot be decoded: {in_words(error)}"
+                )
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    broken += 1
-                    self.damage = f"{broken} of its pictures are decoded only in part"
+                    self._broken += 1
+                    self._problems["pictures"] = (
+                        f"{self._broken} of its pictures are decoded only in part"
+                    )
                 yield frame
 
     def _numbered_packets(self) -> Iterator[tuple[av.Packet, int | None]]:
@@ -190,12 +199,17 @@ class Decoder:
     def _packets(self) -> Iterator[av.Packet]:
         """The stream's packets; at the last, which has no time, the decoder empties itself."""
         try:
-            for packet in self.container.demux(self.stream):
+            for count, packet in enumerate(self.container.demux(self.stream)):
+                if count == 0 and self._is_cut_off_jpeg(packet):
+                    self._problems["end"] = "its last part is missing"
                 # An empty packet that has a time, usual in AVI, would make the decoder stop early.
                 if packet.size or packet.dts is None:
                     yield packet
         except DECODER_ERRORS as error:
-            self.damage = f"it breaks off: {in_words(error)}"
+            self._problems["end"] = f"it breaks off: {in_words(error)}"
+
+    def _is_cut_off_jpeg(self, packet: av.Packet) -> bool:
+        return self.container.format.name == "jpeg_pipe" and not has_end(bytes(packet))
 
     def close(self) -> None:
         """Let go of the file."""

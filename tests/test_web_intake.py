@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import unicodedata
@@ -243,9 +244,9 @@ def guarded(tmp_path_factory) -> Iterator[tuple[str, int]]:
         yield address, int(address.rpartition(":")[2])
 
 
-def say(port: int, head: str) -> tuple[socket.socket, bytes]:
+def say(port: int, head: str, sender: str = "127.0.0.1") -> tuple[socket.socket, bytes]:
     """Send the head of a request and wait for the first of the answer, two seconds at most."""
-    line = socket.create_connection(("127.0.0.1", port), 2)
+    line = socket.create_connection(("127.0.0.1", port), 2, (sender, 0))
     line.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
     try:
         return line, line.recv(65536)
@@ -270,14 +271,24 @@ def test_what_is_too_long_is_refused_before_it_is_sent(
         assert (b"Www-Authenticate: Bearer" in answer) == (status == 401)
 
 
-def test_an_upload_with_one_wrong_token_too_many_is_answered(tmp_path):
-    with serving(tmp_path, access_token=TOKEN) as (address, _):
-        for _ in range(WRONG_TOKENS + 1):
-            line, answer = say(int(address.rpartition(":")[2]), "POST /api/v1/jobs HTTP/1.1\n"
-                               "Host: localhost\nAuthorization: Bearer wrong\n"
-                               "Content-Length: 500000")  # fmt: skip
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second loopback address")
+@pytest.mark.parametrize("proxy", ["", "127.0.0.1"])
+def test_wrong_tokens_of_uploads_shut_out_their_address_alone(tmp_path, proxy):
+    with serving(tmp_path, access_token=TOKEN, trusted_proxy=proxy) as (address, _):
+        port = int(address.rpartition(":")[2])
+
+        def upload(token: str, sender: str) -> bytes:
+            head = (f"POST /api/v1/jobs HTTP/1.1\nHost: localhost\n"
+                    f"X-Forwarded-For: {sender}\nAuthorization: Bearer {token}\n"
+                    "Content-Length: 500000")  # fmt: skip
+            line, answer = say(port, head, "127.0.0.1" if proxy else sender)
             line.close()
-        assert answer.startswith(b"HTTP/1.1 401")
+            return answer[:12]
+
+        for _ in range(WRONG_TOKENS):
+            assert upload("wrong", "127.0.0.2") == b"HTTP/1.1 401"
+        assert upload(TOKEN, "127.0.0.2") == b"HTTP/1.1 401"
+        assert upload(TOKEN, "127.0.0.3") == b""  # it waits for the file
 
 
 def test_an_upload_may_take_its_time_and_delays_nobody(guarded):

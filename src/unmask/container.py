@@ -6,6 +6,7 @@ network are refused.
 """
 
 import logging
+import re
 import struct
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,gif,h264,hevc,"
     "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 # PyAV does not know the newest kinds of side data (EXIF is 31) and then refuses to show any.
 sidedata.Type._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)
@@ -60,12 +62,14 @@ def picture_streams(container: av.container.InputContainer) -> list[av.VideoStre
 
 def has_end(jpeg: bytes) -> bool:
     """Whether a JPEG's picture is there to its last byte: FFmpeg paints what is missing grey."""
-    # What comes before the picture may hold a small JPEG of its own, and anything may come after.
+    # Segments are skipped by their length: one may hold a small JPEG of its own. Between them is
+    # the picture, in which 0xFF is followed by 0 or by the number of a restart.
     place = 2
-    while jpeg[place : place + 1] == b"\xff" and jpeg[place + 1 : place + 2] != b"\xda":
-        is_padding = jpeg[place + 1 : place + 2] == b"\xff"
-        place += 1 if is_padding else 2 + int.from_bytes(jpeg[place + 2 : place + 4])
-    return jpeg.find(b"\xff\xd9", place) > 0
+    while marker := _JPEG_MARKER.search(jpeg, place):
+        if marker[0] == b"\xff\xd9":
+            return True
+        place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    return False
 
 
 def in_words(error: Exception) -> str:

@@ -7,7 +7,9 @@ send a long one is decided here, from the head of the request.
 import copy
 import io
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from flask import Flask
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
+from waitress.proxy_headers import proxy_headers_middleware
 from waitress.server import BaseWSGIServer, create_server
 from waitress.utilities import RequestEntityTooLarge
 from werkzeug.exceptions import TooManyRequests
@@ -80,12 +83,18 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
     class Parser(HTTPRequestParser):
         is_strangers = False  # an upload of somebody who may not come in
 
+        def __init__(self, peer: str, adj: Adjustments):
+            super().__init__(adj)
+            self.peer = peer
+
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
             if self.body_rcv is None:
                 return
             is_upload = (self.command, self.path) == ("POST", UPLOAD_PATH)
-            self.is_strangers = is_upload and not _is_signed_in(app, self)
+            # What is short is left to the application, so that a wrong token counts once.
+            is_long = self.chunked or self.content_length > short.max_request_body_size
+            self.is_strangers = is_upload and is_long and not _is_signed_in(app, self, self.peer)
             if self.is_strangers or not is_upload:
                 self.adj = short
 
@@ -96,22 +105,33 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
             return consumed
 
     class Channel(HTTPChannel):
-        parser_class = Parser
+        @property
+        def parser_class(self) -> Callable[[Adjustments], Parser]:
+            return partial(Parser, str(self.addr[0]))
 
     return Channel
 
 
-def _is_signed_in(app: Flask, head: HTTPRequestParser) -> bool:
-    """Whether the head of a request is that of somebody who may come in."""
+def _is_signed_in(app: Flask, head: HTTPRequestParser, peer: str) -> bool:
+    """Whether the head of a request from the address ``peer`` is that of who may come in."""
     environ = {
         "REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
-        "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
-        "HTTP_COOKIE": head.headers.get("COOKIE", ""),
-        "HTTP_AUTHORIZATION": head.headers.get("AUTHORIZATION", ""),
+        "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "REMOTE_ADDR": peer,
     }  # fmt: skip
-    with app.request_context(environ), suppress(TooManyRequests):  # of wrong tokens
-        return guard.signed_in()
-    return False
+    for name in ("COOKIE", "AUTHORIZATION", "X_FORWARDED_FOR"):
+        if name in head.headers:
+            environ[f"HTTP_{name}"] = head.headers[name]
+    answers = []
+
+    def ask(environ: dict[str, Any], _: Any) -> list[bytes]:
+        with app.request_context(environ), suppress(TooManyRequests):  # of wrong tokens
+            answers.append(guard.signed_in())
+        return []
+
+    adj = head.adj  # behind a proxy, the address is the one that it says
+    of_whom = adj.trusted_proxy, adj.trusted_proxy_count, adj.trusted_proxy_headers
+    proxy_headers_middleware(ask, *of_whom)(environ, lambda *_: None)
+    return any(answers)
 
 
 class _TooLarge(RequestEntityTooLarge):

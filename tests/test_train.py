@@ -395,9 +395,12 @@ def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
 
 
 def test_export_agrees_with_the_h5(samples, tmp_path):
-    model_file.save(xception.build(SIZE), tmp_path / "tiny.h5", SIZE)
-    summary = export(tmp_path / "tiny.h5", tmp_path / "out", crops=samples / "people")
-    card = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    model_file.save(xception.build(SIZE), tmp_path / "tiny.v2.h5", SIZE)
+    summary = export(tmp_path / "tiny.v2.h5", tmp_path / "out", crops=samples / "people")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"tiny.v2.{end}" for end in ("bin", "json", "onnx", "xml")
+    }
+    card = json.loads((tmp_path / "out" / "tiny.v2.json").read_text())
     assert card["input_size"] == SIZE
     assert float(summary.split("differs by ")[1].split(",")[0]) < PARITY
     (tmp_path / "broken.h5").write_bytes(b"no model")

@@ -55,11 +55,10 @@ class Measured:
 class Card:
     """What a model says of itself.
 
-    ``sha256`` is that of the .xml file followed by the .bin file; ``input_size`` the side of a
-    crop in pixels; ``scale`` and ``offset`` calibrate: logit * scale + offset, to which the
-    ``photo_offset`` is added where the face is in a photo. ``calibration`` is the sha256 of the
-    user's calibration file that is in them, None without one. ``measured`` is None where nobody
-    recorded how good the model is.
+    ``sha256`` is its ``weights_sha256``; ``input_size`` the side of a crop in pixels; ``scale`` and
+    ``offset`` calibrate: logit * scale + offset, to which the ``photo_offset`` is added where the
+    face is in a photo. ``calibration`` is the sha256 of the user's calibration file that is in
+    them, None without one. ``measured`` is None where nobody recorded how good the model is.
     """
 
     name: str
@@ -124,6 +123,11 @@ class Classifier:
         return (raw * self.card.scale + offset).astype(np.float32)
 
 
+def weights_sha256(model: Path) -> str:
+    """The checksum of a model (an .xml): of that file followed by its .bin."""
+    return hashlib.sha256(model.read_bytes() + model.with_suffix(".bin").read_bytes()).hexdigest()
+
+
 def _read_card(path: Path) -> Card:
     """The card of the model at ``path`` (an .xml file), once its weights are known to fit it."""
     if path.suffix.lower() in _TRAINED_SUFFIXES:
@@ -152,9 +156,6 @@ def _read_card(path: Path) -> Card:
     numbers = card.scale, card.offset, card.photo_offset
     if not (card.input_size > 0 and all(map(math.isfinite, numbers))):
         raise ModelError(f"{files[2].name} has an impossible size or calibration: {again}")
-    digest = hashlib.sha256()
-    for file in files[:2]:
-        digest.update(file.read_bytes())
-    if digest.hexdigest() != card.sha256:
+    if weights_sha256(path) != card.sha256:
         raise ModelError(f"{path.name} or {files[1].name} is not what its card says: {again}")
     return card

@@ -1,7 +1,8 @@
 """From a trained ``.h5`` to ONNX and to the form that detection runs, checked for parity."""
 
-import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,9 @@ import numpy as np
 import openvino
 
 from unmask import __version__
+from unmask.classifier import weights_sha256
 from unmask.errors import DatasetError, ModelError
+from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
 from unmask.training.calibrate import calibrate, calibrate_held_out
@@ -40,8 +43,8 @@ def export(
     keras_model = model_file.load(model)
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)
-    stem = output / model.stem
-    onnx_path = stem.with_suffix(".onnx")
+    target = output / f"{model.stem}.xml"
+    card_path, onnx_path = target.with_suffix(".json"), target.with_suffix(".onnx")
     write_onnx(keras_model, onnx_path)
     batch = _pictures(crops, size)
     pixels = batch.astype(np.float32) / 255
@@ -50,18 +53,19 @@ def export(
     difference = float(np.abs(expected - from_onnx).max())
     if not difference < PARITY:
         raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
-    _write_runtime_form(xception.with_evidence(keras_model), stem, size)
-    logits = compile_model(stem.with_suffix(".xml"), precision="f32")(batch)[0][:, 0]
+    _write_runtime_form(xception.with_evidence(keras_model), target, size)
+    logits = compile_model(target, precision="f32")(batch)[0][:, 0]
     runtime_difference = float(np.abs(expected - [*map(sigmoid, logits)]).max())
     calibrated = "not calibrated: give --calibrate SPLIT for that"
     if calibrate_on:
         if calibrate_on.is_file():
             found = calibrate_held_out(calibrate_on, false_positives)
         else:
-            found = calibrate(stem.with_suffix(".xml"), calibrate_on, "val", false_positives)
-        card = json.loads(stem.with_suffix(".json").read_text())
+            found = calibrate(target, calibrate_on, "val", false_positives)
+        card = json.loads(card_path.read_text())
         card["calibration"] = asdict(found)
-        stem.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        with in_one_step(card_path) as partial:
+            partial.write_text(json.dumps(card, indent=2) + "\n")
         calibrated = (
             f"calibrated on {found.real_videos} real and {found.fake_videos} fake videos: at 0.5, "
             f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
@@ -76,12 +80,12 @@ def export(
     if int8_crops:
         from unmask.training.quantize import quantize
 
-        int8 = quantize(stem.with_suffix(".xml"), int8_crops) + "\n"
+        int8 = quantize(target, int8_crops) + "\n"
     return (
         f"exported {model.name} to {output}: ONNX differs by {difference:.1e}, the runtime form "
         f"(float16 weights) by {runtime_difference:.1e}, on {len(batch)} pictures\n"
         f"{calibrated}\n{int8}"
-        f"next: unmask detect --model {stem.with_suffix('.xml')} PATH"
+        f"next: unmask detect --model {target} PATH"
     )
 
 
@@ -128,8 +132,8 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
 
 
-def _write_runtime_form(model, stem: Path, size: int) -> None:
-    """OpenVINO IR that takes uint8 pictures and gives logit and evidence, and its card.
+def _write_runtime_form(model, target: Path, size: int) -> None:
+    """OpenVINO IR (an .xml) that takes uint8 pictures and gives logit and evidence, and its card.
 
     ``model`` is what ``xception.with_evidence`` made. The logit, not the probability: in bfloat16 a
     sigmoid would be 1 from 0.998 on.
@@ -152,17 +156,23 @@ def _write_runtime_form(model, stem: Path, size: int) -> None:
     network.input().get_tensor().set_names({"crops"})
     for output, name in zip(network.outputs, ("logit", "evidence"), strict=True):
         output.get_tensor().set_names({name})
-    with TemporaryDirectory(dir=stem.parent) as folder:
-        partial = Path(folder) / stem.with_suffix(".xml").name
+    with all_at_once(target) as partial:
         openvino.save_model(network, partial, compress_to_fp16=True)
-        data = partial.read_bytes() + partial.with_suffix(".bin").read_bytes()
         card = {
             "name": "xception",
             "version": __version__,
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": weights_sha256(partial),
             "input_size": size,
             "calibration": {"scale": 1.0, "offset": 0.0},
         }
         partial.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+@contextmanager
+def all_at_once(target: Path) -> Iterator[Path]:
+    """Gives an .xml to write, with .bin and .json beside, which then become ``target`` and its."""
+    with TemporaryDirectory(dir=target.parent) as folder:
+        partial = Path(folder) / target.name
+        yield partial
         for suffix in (".bin", ".json", ".xml"):
-            partial.with_suffix(suffix).replace(stem.with_suffix(suffix))
+            partial.with_suffix(suffix).replace(target.with_suffix(suffix))

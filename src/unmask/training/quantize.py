@@ -5,7 +5,6 @@ those in training: real ones and fakes synthesised from them, alike damaged. Fro
 the ranges would be too narrow for what fakes excite.
 """
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -13,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from unmask.classifier import Classifier
+from unmask.classifier import Classifier, weights_sha256
 from unmask.data.index import read_index
 from unmask.training.batches import Batches
+from unmask.training.export import all_at_once
 
 _FOR_RANGES, _FOR_FIT, _FOR_CHECK = 4, 6, 6  # batches of _BATCH crops each
 _BATCH = 16
 _DEGRADED = 0.4  # how hard the crops are damaged
 
 
-def quantize(model: Path, folder: Path, seed: int = 0) -> str:
+def quantize(model: Path, folder: Path) -> str:
     """Write ``NAME_int8.xml``, ``.bin`` and ``.json`` beside the exported ``model`` (an .xml).
 
     ``folder`` holds crops with their index, as 'preprocess' or 'split' leave them. The card's
@@ -30,18 +30,19 @@ def quantize(model: Path, folder: Path, seed: int = 0) -> str:
     Returns a summary with the differences, on crops that nothing was fitted to. Raises
     DatasetError when there are no real crops with faces.
     """
-    full, full_rate = Classifier(model), 0.0
-    crops = _crops(folder, full.card.input_size, seed)
+    full = Classifier(model)
+    crops = _crops(folder, full.card.input_size)
     ranges, fit, check = np.split(crops, np.cumsum([_FOR_RANGES, _FOR_FIT]) * _BATCH)
-    stem = model.with_name(f"{model.stem}_int8")
-    _write(model, stem, ranges)
+    target = model.with_name(f"{model.stem}_int8.xml")
     expected, full_rate = _judged(full, np.concatenate([fit, check]))
-    found, rate = _judged(Classifier(stem.with_suffix(".xml")), np.concatenate([fit, check]))
-    slope, shift = np.polyfit(found[: len(fit)], expected[: len(fit)], 1)
-    _recalibrate(stem.with_suffix(".json"), float(slope), float(shift))
+    with all_at_once(target) as partial:
+        _write(model, partial, ranges)
+        found, rate = _judged(Classifier(partial), np.concatenate([fit, check]))
+        slope, shift = np.polyfit(found[: len(fit)], expected[: len(fit)], 1)
+        _recalibrate(partial.with_suffix(".json"), float(slope), float(shift))
     difference = found[len(fit) :] * slope + shift - expected[len(fit) :]
     return (
-        f"int8: {stem.with_suffix('.xml')} judges {rate:.1f} crops a second, the float16 form "
+        f"int8: {target} judges {rate:.1f} crops a second, the float16 form "
         f"{full_rate:.1f}; its calibrated logits differ by {np.abs(difference).mean():.2f} on "
         f"average and {np.abs(difference).max():.2f} at most on {len(check)} crops (standard "
         f"deviation among them {expected[len(fit) :].std():.2f}). Compare both on labelled videos "
@@ -49,17 +50,17 @@ def quantize(model: Path, folder: Path, seed: int = 0) -> str:
     )
 
 
-def _crops(folder: Path, size: int, seed: int) -> np.ndarray:
+def _crops(folder: Path, size: int) -> np.ndarray:
     """Half real crops, half synthesised fakes of them: RGB ``uint8`` (n, size, size, 3)."""
     real = [crop for crop in read_index(folder) if not (crop.is_fake or crop.augmented)]
     batches = Batches(
-        folder, real, size=size, batch=_BATCH, seed=seed, pseudo_fakes=1.0, degraded=_DEGRADED
+        folder, real, size=size, batch=_BATCH, seed=0, pseudo_fakes=1.0, degraded=_DEGRADED
     )
     drawn = [batch.crops for batch in batches.epoch(0, _FOR_RANGES + _FOR_FIT + _FOR_CHECK)]
     return np.round(np.concatenate(drawn) * 255).astype(np.uint8)
 
 
-def _write(model: Path, stem: Path, crops: np.ndarray) -> None:
+def _write(model: Path, target: Path, crops: np.ndarray) -> None:
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -77,12 +78,11 @@ def _write(model: Path, stem: Path, crops: np.ndarray) -> None:
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         ),
     )
-    openvino.save_model(quantized, stem.with_suffix(".xml"), compress_to_fp16=True)
-    data = stem.with_suffix(".xml").read_bytes() + stem.with_suffix(".bin").read_bytes()
+    openvino.save_model(quantized, target, compress_to_fp16=True)
     card = json.loads(model.with_suffix(".json").read_text())
     card.pop("measured", None)  # that was another network
-    card |= {"sha256": hashlib.sha256(data).hexdigest(), "precision": "int8"}
-    stem.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    card |= {"sha256": weights_sha256(target), "precision": "int8"}
+    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 def _is_head(op: openvino.Node) -> bool:

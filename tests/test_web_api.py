@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
 import requests
 import schemathesis
 from services import web_settings
+from sqlalchemy.exc import OperationalError
 from web_server import RESULT, Web, add_done, hand_in, serving, web
 
 import unmask.web
@@ -178,6 +180,9 @@ def test_files_are_sent_whole_and_in_ranges(stored):
         assert part.data == whole.data[start:stop]
         assert part.content_length == len(part.data)
         assert part.headers["Content-Range"].endswith(f"/{len(whole.data)}")
+    for asked in ("abc", "5-2", "0-0,5-6"):  # no range, none, two
+        answer = client.get(address, headers={"Range": f"bytes={asked}"})
+        assert (answer.status_code, answer.data) == (200, whole.data)
     beyond = client.get(address, headers={"Range": "bytes=999999-"})
     assert beyond.status_code == 416
     assert beyond.headers["Content-Range"] == f"bytes */{len(whole.data)}"
@@ -345,6 +350,31 @@ def test_health_tells_what_is_broken(site, monkeypatch):
     assert (answer.json["database"], answer.json["queue"]) == (False, True)
 
 
+def test_a_full_disk_is_told_and_takes_nothing(site, monkeypatch):
+    client = site.app.test_client()
+    full = SimpleNamespace(free=1000)
+    monkeypatch.setattr("unmask.web.services.shutil.disk_usage", lambda folder: full)
+    assert client.get("/healthz").json["disk"] is False
+    answer = hand_in(client, MP4 + bytes(1000))
+    assert answer.status_code == 507
+    assert "disk is full" in answer.json["detail"]
+    assert not site.jobs()
+
+
+def test_what_is_deleted_makes_room_for_deleting(site, monkeypatch):
+    job = add_done(site.services).id
+    delete = site.services.store.delete
+
+    def needs_room(id):
+        if site.jobs():
+            raise OperationalError("DELETE", {}, Exception("database or disk is full"))
+        return delete(id)
+
+    monkeypatch.setattr(site.services.store, "delete", needs_room)
+    assert site.app.test_client().delete(f"/api/v1/jobs/{job}").status_code == 204
+    assert site.services.store.get(job) is None
+
+
 # A real server.
 
 
@@ -432,6 +462,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 
 
 def test_a_worker_that_dies_is_started_again_and_ends_with_the_server(tmp_path):
+    (tmp_path / "huey.py").write_text("raise SystemExit('a module of the folder it is started in')")
     with serving(tmp_path, judge_here=True) as (address, process):
         wait_for(lambda: _worker_of(process.pid))
         first = _worker_of(process.pid)

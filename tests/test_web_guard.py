@@ -121,6 +121,8 @@ def test_people_sign_in_and_out(closed):
     browser.post("/logout")
     assert browser.get("/history").status_code == 302
     assert browser.get("/api/v1/jobs").status_code == 401
+    browser.post("/login", data={"token": TOKEN})
+    assert len(browser.get("/api/v1/jobs").json["jobs"]) == 1  # or nobody could delete them
 
 
 def test_wrong_tokens_run_out(closed):
@@ -207,6 +209,9 @@ def test_a_share_link_lets_strangers_look_and_nothing_else(closed):
     assert stranger.get(f"/api/v1/jobs/{job}?share=").status_code == 401
     assert browser.delete(f"/api/v1/jobs/{job}/share").status_code == 204
     assert stranger.get(f"/api/v1/jobs/{job}?{query}").status_code == 401
+    taken_back = stranger.get(link)  # who was sent it has no token to sign in with
+    assert taken_back.status_code == 404
+    assert "a share link ends when it is taken back" in " ".join(taken_back.text.split())
 
 
 # Other sites.

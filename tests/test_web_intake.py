@@ -287,7 +287,7 @@ def test_wrong_tokens_of_uploads_shut_out_their_address_alone(tmp_path, proxy):
 
         for _ in range(WRONG_TOKENS):
             assert upload("wrong", "127.0.0.2") == b"HTTP/1.1 401"
-        assert upload(TOKEN, "127.0.0.2") == b"HTTP/1.1 401"
+        assert upload(TOKEN, "127.0.0.2") == b"HTTP/1.1 429"
         assert upload(TOKEN, "127.0.0.3") == b""  # it waits for the file
 
 

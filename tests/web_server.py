@@ -95,5 +95,6 @@ def serving(
     environment = os.environ | {
         s.variable: str(getattr(settings, s.name)) for s in for_command("serve")
     }
-    with running([sys.executable, "-m", "unmask.cli", "serve"], port, env=environment) as process:
+    command = [sys.executable, "-P", "-m", "unmask.cli", "serve"]
+    with running(command, port, env=environment, cwd=tmp_path) as process:
         yield f"http://127.0.0.1:{port}", process

@@ -1,6 +1,7 @@
 """The web application and the server that runs it."""
 
 import ipaddress
+import os
 import signal
 import tempfile
 from http import HTTPStatus
@@ -21,6 +22,14 @@ from unmask.web.stream import Streams
 from unmask.web.supervisor import Supervisor
 
 _FORM_PARTS = 10
+_NEXT = {  # what to do, where nobody of ours said it
+    400: "The request cannot be understood: /api/v1/openapi.json says what it has to be like.",
+    404: "There is nothing at this address: /api/v1/openapi.json lists what there is.",
+    405: "That cannot be done with this address: /api/v1/openapi.json lists what can.",
+    413: "The request is too large: hand in a shorter or smaller file, as the field 'file' of a "
+    "form, with a file name.",
+    500: "Something broke here: try again, then tell whoever runs the server, whose log has it.",
+}
 _FOR_PROGRAMS = ("/api/", "/healthz", "/metrics")  # they are told of errors in JSON
 
 
@@ -48,6 +57,7 @@ def create_app(settings: SimpleNamespace, services: Services) -> Flask:
 def serve(settings: SimpleNamespace) -> int:
     """Serve, with a worker beside, until SIGTERM or Ctrl-C. Raises SettingError."""
     check(settings)
+    os.umask(0o077)  # what people hand in is nobody else's on this machine
     monitoring.log_as_json()
     services = connect(settings)
     app = create_app(settings, services)
@@ -122,9 +132,10 @@ def _answer_error(error: HTTPException) -> Any:
     if not request.path.startswith(_FOR_PROGRAMS):
         return error_page(error)
     status = error.code or 500
+    is_default = error.description == type(error).description
     response: Response = jsonify(
         type="about:blank", title=HTTPStatus(status).phrase, status=status,
-        detail=error.description,
+        detail=_NEXT.get(status, error.description) if is_default else error.description,
     )  # fmt: skip
     response.status_code = status
     response.content_type = "application/problem+json"

@@ -46,9 +46,11 @@ WRONG_TOKENS = 20
 """Wrong access tokens that one address may try in a minute."""
 
 SEND_THE_TOKEN = "Send the access token: 'Authorization: Bearer TOKEN'."
+TOO_MANY_TOKENS = "Too many wrong tokens: try again in a minute."
 CHALLENGE = WWWAuthenticate("bearer", {"realm": "Unmask"})
 """What who may not come in is told, in words and for programs."""
 
+_REDIS_SECONDS = 0.5
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("static", "pages.login", "pages.check_login", "api.document",
@@ -73,7 +75,11 @@ def protect(app: Flask, settings: SimpleNamespace, folder: Path) -> None:
     app.session_interface = _Sessions()
     # Not 'session': browsers send a cookie to every port of a host, other programs' too.
     app.config.update(SESSION_COOKIE_NAME="unmask_session", SESSION_COOKIE_SAMESITE="Lax")
-    storage = storage_from_string(settings.queue or "memory://", wrap_exceptions=True)
+    # A Redis that hangs must not hang the server.
+    limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _REDIS_SECONDS)
+    storage = storage_from_string(
+        settings.queue or "memory://", wrap_exceptions=True, **(limits if settings.queue else {})
+    )
     app.extensions["unmask_rates"] = FixedWindowRateLimiter(storage)
     origins = (origin.strip().rstrip("/") for origin in settings.allowed_origins.split(","))
     app.config["UNMASK_ORIGINS"] = frozenset(filter(None, origins))
@@ -101,8 +107,8 @@ def sign_in(token: str) -> bool:
 
 
 def sign_out() -> None:
-    """Forget this browser: its right to come in, and which jobs are its own."""
-    session.clear()
+    """Forget that this browser may come in; its jobs are there when somebody signs in again."""
+    session.pop("entered", None)
 
 
 def owner() -> str:
@@ -152,6 +158,8 @@ def _admit() -> AnyResponse | None:
     job = services().store.get((request.view_args or {}).get("id", ""))
     if job and _is_shared(job):
         return None
+    if request.endpoint == "pages.job" and "share" in request.args:
+        raise NotFound("There is no such job, or it is no longer shared.")
     if request.blueprint == "pages":
         back = request.full_path if request.query_string else request.path
         return redirect(url_for("pages.login", next=back if request.method == "GET" else None))
@@ -241,7 +249,7 @@ def _fingerprint(token: str) -> str:
 def _is_right(token: str) -> bool:
     """Whether it is the access token; too many wrong ones from one address end in status 429."""
     if not _hit("token", WRONG_TOKENS, count=False):
-        raise TooManyRequests("Too many wrong tokens: try again in a minute.", retry_after=60)
+        raise TooManyRequests(TOO_MANY_TOKENS, retry_after=60)
     if _same(token, settings().access_token):
         return True
     _hit("token", WRONG_TOKENS)

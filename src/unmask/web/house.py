@@ -56,9 +56,11 @@ class House:
         """Delete jobs whose time is over, files without a job, and what is left under way."""
         store, files = self._services.store, self._services.files
         for id in store.expired():
-            store.delete(id)
-            files.delete(id)
-            _log.info("job expired", extra={"job": id})
+            try:
+                self._services.forget(id)
+                _log.info("job expired", extra={"job": id})
+            except Exception:  # the others' time is over, too
+                _log.exception("an expired job cannot be deleted", extra={"job": id})
         # A new upload's files are there before its job: they go when they are seen again.
         found = {id for id in files.jobs() if _JOB.fullmatch(id) and not store.get(id)}
         for id in found & self._ownerless:

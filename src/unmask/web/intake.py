@@ -16,7 +16,12 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from flask import Request, abort
-from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests, UnsupportedMediaType
+from werkzeug.exceptions import (
+    HTTPException,
+    RequestEntityTooLarge,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
 
 from unmask.web.current import services, settings
 from unmask.web.files import SOURCE
@@ -126,6 +131,13 @@ def upload_bytes(settings: SimpleNamespace) -> int:
     return settings.upload_limit * 1_000_000
 
 
+class NoRoom(HTTPException):
+    """The disk is full."""
+
+    code = 507
+    description = "The server's disk is full: tell whoever runs it, or try again later."
+
+
 def _too_large() -> RequestEntityTooLarge:
     return RequestEntityTooLarge(
         f"The file is larger than {settings().upload_limit} MB: hand in a shorter or smaller copy."
@@ -133,11 +145,13 @@ def _too_large() -> RequestEntityTooLarge:
 
 
 def take_file(request: Request, owner: str) -> Job:
-    """Queue the uploaded file. Raises werkzeug's exceptions for 400, 413, 415 and 429.
+    """Queue the uploaded file. Raises werkzeug's exceptions for 400, 413, 415, 429 and 507.
 
     A job that is returned is written down: nothing that happens to this process loses it.
     """
     _check_queue()
+    if not services().has_room(request.content_length or 0):
+        raise NoRoom
     request.max_content_length = upload_bytes(settings()) + OTHER_BYTES
     if (request.content_length or 0) > request.max_content_length:
         raise _too_large()

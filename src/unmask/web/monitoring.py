@@ -16,6 +16,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
+from unmask.web.current import settings
+from unmask.web.intake import upload_bytes
 from unmask.web.services import Services
 from unmask.web.store import Store
 from unmask.web.stream import Streams
@@ -36,6 +38,7 @@ def health() -> tuple[dict[str, Any], int]:
     parts = {
         "database": _works(services.store.counts),
         "queue": _works(lambda: services.tasks.waiting),
+        "disk": services.has_room(upload_bytes(settings())),
         "worker": worker.is_alive() if worker else None,  # None: on other machines
     }
     is_well = False not in parts.values()

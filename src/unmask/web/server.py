@@ -8,7 +8,6 @@ import copy
 import io
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -81,7 +80,7 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
     short.max_request_body_size = intake.OTHER_BYTES
 
     class Parser(HTTPRequestParser):
-        is_strangers = False  # an upload of somebody who may not come in
+        refusal: type[RequestEntityTooLarge] | None = None  # of a long body that is not received
 
         def __init__(self, peer: str, adj: Adjustments):
             super().__init__(adj)
@@ -94,14 +93,17 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
             is_upload = (self.command, self.path) == ("POST", UPLOAD_PATH)
             # What is short is left to the application, so that a wrong token counts once.
             is_long = self.chunked or self.content_length > short.max_request_body_size
-            self.is_strangers = is_upload and is_long and not _is_signed_in(app, self, self.peer)
-            if self.is_strangers or not is_upload:
+            if not is_upload:
+                self.refusal = _TooLarge
+            elif is_long:
+                self.refusal = _refusal(app, self, self.peer)
+            if self.refusal:
                 self.adj = short
 
         def received(self, data: bytes) -> int:
             consumed = super().received(data)
             if isinstance(self.error, RequestEntityTooLarge):
-                self.error = _Stranger("") if self.is_strangers else _TooLarge("")
+                self.error = (self.refusal or _TooLarge)("")
             return consumed
 
     class Channel(HTTPChannel):
@@ -112,8 +114,8 @@ def _channel_class(app: Flask, adj: Adjustments) -> type[HTTPChannel]:
     return Channel
 
 
-def _is_signed_in(app: Flask, head: HTTPRequestParser, peer: str) -> bool:
-    """Whether the head of a request from the address ``peer`` is that of who may come in."""
+def _refusal(app: Flask, head: HTTPRequestParser, peer: str) -> type[RequestEntityTooLarge] | None:
+    """Why the long upload with this head, from the address ``peer``, is not received; or None."""
     environ = {
         "REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
         "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "REMOTE_ADDR": peer,
@@ -121,17 +123,23 @@ def _is_signed_in(app: Flask, head: HTTPRequestParser, peer: str) -> bool:
     for name in ("COOKIE", "AUTHORIZATION", "X_FORWARDED_FOR"):
         if name in head.headers:
             environ[f"HTTP_{name}"] = head.headers[name]
-    answers = []
+    refusals: list[type[RequestEntityTooLarge] | None] = [_Stranger]
 
     def ask(environ: dict[str, Any], _: Any) -> list[bytes]:
-        with app.request_context(environ), suppress(TooManyRequests):  # of wrong tokens
-            answers.append(guard.signed_in())
+        with app.request_context(environ):
+            try:
+                refusals.append(None if guard.signed_in() else _Stranger)
+            except TooManyRequests:
+                refusals.append(_TooManyTokens)
         return []
 
     adj = head.adj  # behind a proxy, the address is the one that it says
     of_whom = adj.trusted_proxy, adj.trusted_proxy_count, adj.trusted_proxy_headers
     proxy_headers_middleware(ask, *of_whom)(environ, lambda *_: None)
-    return any(answers)
+    is_too_long = head.content_length > adj.max_request_body_size
+    if refusals[-1] or is_too_long:
+        return refusals[-1] or _TooLarge
+    return None if app.extensions["unmask"].has_room(head.content_length) else _NoRoom
 
 
 class _TooLarge(RequestEntityTooLarge):
@@ -154,3 +162,14 @@ class _Stranger(_TooLarge):
     code, reason = 401, "Unauthorized"
     detail = guard.SEND_THE_TOKEN
     headers = (*_TooLarge.headers, ("WWW-Authenticate", guard.CHALLENGE.to_header()))
+
+
+class _TooManyTokens(_TooLarge):
+    code, reason = 429, "Too Many Requests"
+    detail = guard.TOO_MANY_TOKENS
+    headers = (*_TooLarge.headers, ("Retry-After", "60"))
+
+
+class _NoRoom(_TooLarge):
+    code, reason = 507, "Insufficient Storage"
+    detail = intake.NoRoom.description

@@ -1,5 +1,6 @@
 """What web server and workers share: the database, the files and the queue, by the settings."""
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,20 @@ class Services:
     store: Store
     files: Files
     tasks: Tasks
+
+    def forget(self, id: str) -> None:
+        """Delete a job and all its files."""
+        try:
+            # First: a worker that has it sees that it is gone, and puts no more files there.
+            self.store.delete(id)
+        except SQLAlchemyError:  # SQLite deletes nothing on a full disk: the files make room
+            self.files.delete(id)
+            self.store.delete(id)
+        self.files.delete(id)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a file of so many bytes can be received, which takes that twice for a while."""
+        return shutil.disk_usage(self.folder).free > 2 * size
 
 
 def connect(settings: SimpleNamespace) -> Services:

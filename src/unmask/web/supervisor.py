@@ -60,7 +60,8 @@ class Supervisor:
                 if self._stopping.is_set():
                     return
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "unmask.cli", "worker"],
+                    # -P: no module that lies in the folder where it was started
+                    [sys.executable, "-P", "-m", "unmask.cli", "worker"],
                     env=self._environment, stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the server, which then ends it
                 )  # fmt: skip

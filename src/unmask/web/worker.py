@@ -71,6 +71,7 @@ class _Held:
 
 def run(settings: SimpleNamespace) -> int:
     """Do jobs until SIGTERM or SIGINT, or until the server ends that started this process."""
+    os.umask(0o077)  # what people hand in is nobody else's on this machine
     log_as_json()
     services = connect(settings)
     worker, house = Worker(services, settings), House(services)

@@ -21,7 +21,9 @@ function onState(event) {
     location.reload(); // the page is now the result
     return;
   }
-  document.getElementById("state").textContent = WORDS[state];
+  const words = document.getElementById("state");
+  document.title = document.title.replace(words.textContent, WORDS[state]);
+  words.textContent = WORDS[state];
   for (const icon of page.querySelectorAll(".state-icon")) icon.hidden = icon.dataset.state !== state;
   if (state === "running") {
     say(place, "");

@@ -4,6 +4,8 @@ import { colourOf } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const [CHAR_HEIGHT, PAD] = [14, 5]; // pixels of a label
+const LABEL_WIDTH = 120; // pixels, about
+const MOST_COVERED = 3; // widths of the picture: with more labels they only have numbers
 
 function shape(tag, className) {
   const made = document.createElementNS(SVG, tag);
@@ -68,8 +70,12 @@ export class Player {
     const down = (scale * inner.height) / this.size.height;
     const picture = { left, right: width - left, top, bottom: height - top };
     const taken = [];
-    for (const person of this.people) {
-      const found = this.shown && inner.width ? person.at(this.second) : null;
+    const seen = this.people.map((person) =>
+      this.shown && inner.width ? person.at(this.second) : null,
+    );
+    const isCrowded = seen.filter(Boolean).length * LABEL_WIDTH > MOST_COVERED * width;
+    for (const [place, person] of this.people.entries()) {
+      const found = seen[place];
       person.group.setAttribute("display", found ? "inline" : "none");
       if (!found) continue;
       const [x1, y1, x2, y2] = found.box;
@@ -81,7 +87,8 @@ export class Player {
       };
       set(person.ground, box);
       set(person.line, box);
-      person.text.textContent = `Person ${person.id}: ${found.probability.toFixed(2)}`;
+      const words = `Person ${person.id}: ${found.probability.toFixed(2)}`;
+      person.text.textContent = isCrowded ? String(person.id) : words;
       this.#label(person, box, picture, taken);
     }
   }

@@ -56,6 +56,13 @@ class Upload {
       this.fail(`It is too large: ${mb} MB, and at most ${intake.dataset.limitWords} are taken.`);
       return;
     }
+    try {
+      await this.file.slice(0, 1).arrayBuffer();
+    } catch {
+      this.fail("It cannot be read: it is a folder, or was moved or deleted. Choose the files again.");
+      return;
+    }
+    if (this.cancelled) return;
     if (!this.file.size) {
       this.fail("The file is empty.");
       return;

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from unmask.analyze import Analyzer
 from unmask.classifier import SHIPPED, Classifier
 from unmask.data.index import Crop, write_index
-from unmask.errors import DatasetError, ModelError, SettingError
+from unmask.errors import DatasetError, ModelError, SettingError, UsageError
 from unmask.training.evaluate import evaluate
 from unmask.training.plots import learning_curve
 from unmask.training.scores import append_scores, read_finished, score_key, write_scores
@@ -80,10 +80,11 @@ def test_a_still_among_enough_videos_is_left_out(tmp_path):
     crops = make_split(tmp_path, groups=20)
     make_crop(tmp_path / "test/real/still.png", seed=1)
     still = Crop("test/real/still.png", "real", "still.jpg", "gs", split="test")
-    write_index(tmp_path, [*crops, still])
+    short = replace(still, video="short.mp4")  # of which there is but one crop
+    write_index(tmp_path, [*crops, still, replace(still, frame=1), short])
     found = evaluate("shipped", tmp_path, None, tmp_path / "results")
-    assert found.videos.whole.real == 20
-    assert "1 stills, which flatter, are left out" in found.protocol
+    assert found.videos.whole.real == 21
+    assert "2 stills, which flatter, are left out" in found.protocol
 
 
 def test_videos_of_one_name_but_other_methods_stay_apart(judged):
@@ -244,6 +245,19 @@ def test_videos_go_through_detect_and_an_interrupted_run_goes_on(manifest, tmp_p
     seen.clear()
     evaluate("shipped", videos=manifest, output=output, max_frames=1)
     assert len(seen) == 4
+
+
+def test_a_part_of_a_manifest_is_judged_alone(manifest, tmp_path):
+    header, real, fake, text, noise = manifest.read_text().splitlines()
+    rows = f"{header},split", f"{real},test", f"{fake},test", f"{text},train", f"{noise},"
+    manifest.write_text("\n".join(rows))
+    found = evaluate("shipped", videos=manifest, output=tmp_path / "a", every=30, part="test")
+    assert {r["path"] for r in read_rows(tmp_path / "a")} == {"real.mp4", "fake.mp4"}
+    assert found.judged.startswith("the test videos of ")
+    found = evaluate("shipped", videos=manifest, output=tmp_path / "b", every=30)
+    assert "taken together: 1 no split, 2 test, 1 train" in found.protocol
+    with pytest.raises(UsageError, match="has no val"):
+        evaluate("shipped", videos=manifest, output=tmp_path / "c", part="val")
 
 
 def test_a_folder_of_frames_is_listed_with_what_to_do(manifest, tmp_path):

@@ -55,6 +55,7 @@ def test_manifest_takes_what_people_write(tmp_path):
         ("path;label\na.mp4;real\n", "line 1: no column path"),
         ("path,kind\na.mp4,real\n", "line 1: no column label"),
         ("path,label\n", "no rows"),
+        ("path,label,label\na.mp4,real,fake\n", "two columns label"),
         ("path,label\na.mp4,real\na.mp4,maybe\n", "line 3: label 'maybe'"),
         ("path,label\n\na.mp4\n", "line 3: label ''"),
         ("path,label\na.mp4,real\n./a.mp4,real\n", "line 3: .*already in line 2"),
@@ -85,6 +86,7 @@ def test_folder_of_videos_images_and_frames(tmp_path):
         "real/person/clip.MOV", "real/person/portrait.png",
         "real/walk/f2.png", "real/walk/f10.png",
         "fake/b.mp4", "fake/swap/a.mp4", "fake/swap/c23/d.mp4", "fake/sync/take1/1.jpg",
+        "fake/made/ann.png", "fake/made/bob 2.png",
         "other/e.mp4",
     )  # fmt: skip
     found = {source.name: source for source in scan_dataset(tmp_path)}
@@ -92,7 +94,7 @@ def test_folder_of_videos_images_and_frames(tmp_path):
         "real/a.mp4": "", "real/still.jpg": "", "real/person/clip.MOV": "",
         "real/person/portrait.png": "", "real/walk": "",
         "fake/b.mp4": "", "fake/swap/a.mp4": "swap", "fake/swap/c23/d.mp4": "swap",
-        "fake/sync/take1": "sync",
+        "fake/sync/take1": "sync", "fake/made/ann.png": "made", "fake/made/bob 2.png": "made",
     }  # fmt: skip
     assert {source.label for name, source in found.items() if name[:4] == "fake"} == {"fake"}
     assert found["real/a.mp4"].group == found["fake/swap/a.mp4"].group
@@ -118,9 +120,15 @@ def test_file_name_that_is_no_text_can_still_be_written_down(tmp_path):
 
 
 def test_fake_named_after_two_videos_joins_both():
-    found = groups("real/000", "real/003", "real/010", "fake/000_003", "fake/010_999")
-    assert found["real/000"] == found["real/003"] == found["fake/000_003"]
-    assert len({found["real/000"], found["real/010"], found["fake/010_999"]}) == 3
+    found = groups("real/a", "real/b", "real/c", "fake/a_b", "fake/c_nobody")
+    assert found["real/a"] == found["real/b"] == found["fake/a_b"]
+    assert len({found["real/a"], found["real/c"], found["fake/c_nobody"]}) == 3
+
+
+def test_names_of_face_forensics_tell_who_is_seen_without_all_reals():
+    found = groups("real/000", "real/010", "fake/000_003", "fake/003_000", "fake/010_999")
+    assert found["real/000"] == found["fake/000_003"] == found["fake/003_000"]
+    assert found["real/010"] == found["fake/010_999"] != found["real/000"]
 
 
 def test_chains_of_fakes_make_one_group():

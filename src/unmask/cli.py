@@ -202,8 +202,9 @@ def train(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     _path("--split", "folder that 'split' made", "preprocessed_split"),
     _Argument(
         "--part",
-        "which part of the split (default: test)",
-        {"default": "test", "choices": ("train", "val", "test")},
+        "which part of the split (default: test), or of the manifest by its column 'split' "
+        "(default: all)",
+        {"choices": ("train", "val", "test")},
     ),
     _path("--videos", "judge the videos of this manifest (path,label,...) instead", metavar="CSV"),
     _path("--output", "where the results go", "evaluation_results"),

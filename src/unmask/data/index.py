@@ -84,6 +84,8 @@ def read_index(folder: Path) -> list[Crop]:
     crops = []
     for line, row in enumerate(rows, 2):
         try:
+            if None in row.values() or None in row:
+                raise ValueError("it is too short or too long")
             crop = Crop(**{k: types[k](v) for k, v in row.items() if k in types})
         except (TypeError, ValueError) as error:
             raise DatasetError(f"{path}, line {line}, is damaged: {error}") from None
@@ -110,9 +112,11 @@ def read_split(folder: Path, split: str) -> list[Crop]:
             for name in [file.relative_to(folder).as_posix()]
         ]
     if not crops:
-        raise DatasetError(
-            f"no {split} crops in {folder}: run 'unmask preprocess' and 'unmask split'"
-        )
+        is_split = (folder / INDEX_NAME).is_file()
+        todo = "add videos, or run 'unmask split' with other --ratios"
+        if not is_split:
+            todo = "run 'unmask preprocess' and 'unmask split'"
+        raise DatasetError(f"no {split} crops in {folder}: {todo}")
     return crops
 
 
@@ -122,8 +126,6 @@ def without_stills(crops: list[Crop]) -> list[Crop]:
     Sharp portraits are easily told from videos whatever was done to either, so real stills among
     fake videos make a detector look better than it is.
     """
-    frames = Counter((crop.video, crop.label) for crop in crops)
-    moving = {key for key, count in frames.items() if count > 1}
-    if min(sum(label == wanted for _, label in moving) for wanted in LABELS) < ENOUGH_VIDEOS:
-        return crops
-    return [crop for crop in crops if (crop.video, crop.label) in moving]
+    moving = [crop for crop in crops if not crop.is_photo]
+    videos = Counter(label for label, _ in {(crop.label, crop.video) for crop in moving})
+    return moving if min(videos[label] for label in LABELS) >= ENOUGH_VIDEOS else crops

@@ -13,6 +13,7 @@ from unmask.video import is_image, is_media
 
 _LABEL_NAMES = {"real": "real", "0": "real", "fake": "fake", "1": "fake"}
 _SPLIT_NAMES = {"": "", "valid": "val", "validation": "val"} | {name: name for name in SPLITS}
+_FACE_FORENSICS = re.compile("[0-9]{3}_[0-9]{3}")
 _SHOWN = 5  # problems of a manifest that one error message lists
 
 
@@ -57,6 +58,9 @@ def read_manifest(path: str | Path) -> list[Source]:
             f"{', '.join(header) or 'nothing'}; a manifest starts with a line like "
             "path,label,group,split,method,dataset"
         )
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path}, line 1: there are two columns {twice[0]}: take one out")
     if not lines:
         raise DatasetError(f"{path} has a header but no rows: add one line a video")
     sources, problems, seen = [], [], {}
@@ -64,7 +68,7 @@ def read_manifest(path: str | Path) -> list[Source]:
         values = {name: value.strip() for name, value in zip(header, row, strict=False)}
         source, problem = _source_of_row(values, path.parent)
         if source:
-            earlier = seen.setdefault(os.path.normpath(source.path), number)
+            earlier = seen.setdefault(os.path.realpath(source.path), number)
             if earlier != number:
                 problem = f"{source.name} is already in line {earlier}"
             sources.append(source)
@@ -104,8 +108,9 @@ def scan_dataset(folder: str | Path) -> list[Source]:
     """What lies in ``folder/real`` and ``folder/fake``.
 
     Videos and images count one each, in any depth; a folder (other than ``real`` and ``fake``
-    themselves) that holds images and neither videos nor folders is one video given as frames.
-    ``fake/<method>/...`` names the method. Raises DatasetError when there is nothing.
+    themselves) that holds nothing but images named alike, ``frame1.png``, ``frame2.png``, ..., is
+    one video given as frames. ``fake/<method>/...`` names the method. Raises DatasetError when
+    there is nothing.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -136,12 +141,18 @@ def _media(folder: Path, is_top: bool = False) -> Iterator[Path]:
     children = [p for p in sorted(folder.iterdir(), key=natural_key) if p.name[0] != "."]
     files = [p for p in children if p.is_file() and is_media(p)]
     folders = [p for p in children if p.is_dir()]
-    if files and not is_top and not folders and all(is_image(p) for p in files):
+    if files and not is_top and not folders and _are_frames(files):
         yield folder
         return
     yield from files
     for child in folders:
         yield from _media(child)
+
+
+def _are_frames(files: list[Path]) -> bool:
+    """Whether these are images that are named alike but for their numbers."""
+    names = {re.sub("[0-9]+", "#", path.name.lower()) for path in files}
+    return all(map(is_image, files)) and len(names) == 1 and "#" in min(names)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -161,7 +172,8 @@ def join_groups(sources: list[Source]) -> list[Source]:
 
     The default group is the file's stem (or the folder's name). A fake without a stated group
     also joins every real video of the same dataset that has its stem, and, when it is named
-    ``<target>_<source>`` after two real videos as in FaceForensics++, both of these.
+    ``<target>_<source>`` after two real videos, both of these. A name like FaceForensics++'s
+    ``000_003`` tells by itself that it is made of ``000`` and ``003``, whichever of them are there.
     """
     reals: dict[tuple[str, str], set[str]] = {}
     for source in sources:
@@ -182,10 +194,12 @@ def join_groups(sources: list[Source]) -> list[Source]:
         stem = _stem(source)
         joined = set(reals.get((source.dataset, stem), ()))
         for cut in (i for i, letter in enumerate(stem) if letter == "_"):
-            target = reals.get((source.dataset, stem[:cut]))
-            origin = reals.get((source.dataset, stem[cut + 1 :]))
-            if target and origin:
+            target = reals.get((source.dataset, stem[:cut]), set())
+            origin = reals.get((source.dataset, stem[cut + 1 :]), set())
+            if (target and origin) or _FACE_FORENSICS.fullmatch(stem):
                 joined |= target | origin
+        if _FACE_FORENSICS.fullmatch(stem):
+            joined |= {_default_group(source, name) for name in stem.split("_")}
         for group in joined:
             # The smaller name becomes the root, so names do not depend on the order of rows.
             first, second = sorted((root(group), root(_own_group(source))))
@@ -203,6 +217,8 @@ def _text(name: str) -> str:
 
 
 def _own_group(source: Source) -> str:
-    if source.group:
-        return source.group
-    return f"{source.dataset}/{_stem(source)}" if source.dataset else _stem(source)
+    return source.group or _default_group(source, _stem(source))
+
+
+def _default_group(source: Source, name: str) -> str:
+    return f"{source.dataset}/{name}" if source.dataset else name

@@ -53,7 +53,10 @@ class Summary:
         if self.kept_from_before:
             lines.append(f"{self.kept_from_before} videos or images were done in an earlier run")
         if self.frame_folders:
-            lines.append(f"folders of frames, taken as one video each: {self.frame_folders}")
+            lines.append(
+                f"folders of numbered images, taken as one video each: {self.frame_folders} (photos "
+                "that are named so belong in a --manifest)"
+            )
         if self.left_out:
             lines.append(f"{self.left_out} fake videos left out for balance (--balance none)")
         if self.damaged:

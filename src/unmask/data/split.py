@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ class Summary:
     videos: Counter = field(default_factory=Counter)
     groups: Counter = field(default_factory=Counter)
     dropped: Counter = field(default_factory=Counter)  # by (label, reason)
+    wanted: Sequence[str] = SPLITS  # the parts that --ratios gives anything
 
     def __str__(self) -> str:
         lines = []
@@ -38,10 +39,10 @@ class Summary:
             lines.append(f"{split}: {', '.join(parts)}; {self.groups[split]} groups")
         for (label, reason), count in sorted(self.dropped.items()):
             lines.append(f"dropped {count} {label} crops: {reason}")
-        used = [split for split in SPLITS if any(self.crops[split, label] for label in LABELS)]
-        for split in used:
+        for split in self.wanted:
             lines += [
-                f"warning: {split} has no {label} crops: there are too few groups of them"
+                f"warning: {split} has no {label} crops: there are too few groups of them, so add "
+                "videos of other people, or change --ratios"
                 for label in LABELS
                 if not self.crops[split, label]
             ]
@@ -67,7 +68,7 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
             f"{preprocessed} is not finished: run the same 'unmask preprocess' again, it goes on "
             "where it stopped"
         )
-    summary = Summary(output)
+    summary = Summary(output, wanted=[part for part in SPLITS if shares[part]])
     good = []
     for crop in read_index(preprocessed):
         reason = why_drop(crop, s.min_face, s.min_blur) or _why_unreadable(preprocessed / crop.path)

@@ -225,8 +225,8 @@ class _Drawer:
         videos = defaultdict(list)
         for crop in crops:
             videos[crop.video].append(crop)
-        stills = [shown for shown in videos.values() if len(shown) == 1]
-        moving = [shown for shown in videos.values() if len(shown) > 1]
+        stills = [shown for shown in videos.values() if shown[0].is_photo]
+        moving = [shown for shown in videos.values() if not shown[0].is_photo]
         self._kinds = [kind for kind in (stills, moving) if kind]
 
     def __call__(self, rng: np.random.Generator, moving: bool = False) -> Crop:

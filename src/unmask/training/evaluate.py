@@ -5,6 +5,7 @@ what is shipped.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -45,11 +46,13 @@ def evaluate(
     videos: str | Path | None = None,
     output: str | Path = "evaluation_results",
     *,
-    part: str = "test",
+    part: str | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Judge a split's ``part``, or the manifest ``videos`` instead, and write into ``output``.
 
+    ``part`` is 'test' where it is not given; of a manifest it is the rows that its column ``split``
+    puts there, or all.
     ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
     on where an interrupted run with the same output stopped. Raises DatasetError when there is
     nothing that could be judged, ModelError for a model that cannot be run, UsageError for
@@ -66,7 +69,12 @@ def evaluate(
             "manifest.csv, and leave --calibration away"
         )
     sources = read_manifest(videos) if videos else []
-    crops = [] if videos else read_split(Path(split), part)
+    crops = [] if videos else read_split(Path(split), part or "test")
+    parts = Counter(source.split or "no split" for source in sources)
+    if videos and part:
+        sources = [source for source in sources if source.split == part]
+        if not sources:
+            raise UsageError(f"the column 'split' of {videos} has no {part}: leave --part out")
     network = _runtime_model(model)
     output.mkdir(parents=True, exist_ok=True)
     if videos:
@@ -76,23 +84,26 @@ def evaluate(
         )
         card = analyzer.classifier.card
         scores = judge_videos(sources, analyzer, rule, used, output / SCORES_NAME)
-        judged = f"the videos of {Path(videos)}"
+        judged = f"the {part + ' ' if part else ''}videos of {Path(videos)}"
         protocol = (
             "every video is judged as 'unmask detect' does, "
             + ("as fake as its most fake person" if rule.aggregate == "person" else
                "by the mean of logits over all faces")
             + "; a frame row is one face in one frame"
         )  # fmt: skip
+        if not part and len(parts) > 1:
+            counts = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
+            protocol += f"; all splits of the manifest are taken together: {counts}"
     else:
         used = {name: getattr(values, name) for name in _CROP_SETTINGS}
         classifier = Classifier(network, values.threads, values.precision, values.calibration)
         card = classifier.card
         own = [crop for crop in crops if not crop.augmented]
         if not own:
-            raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
+            raise DatasetError(f"{split} has only augmented copies there: split it again")
         kept = without_stills(own)
         scores = judge_crops(kept, Path(split), classifier, rule)
-        judged = f"the {part} crops of {Path(split)}"
+        judged = f"the {part or 'test'} crops of {Path(split)}"
         protocol = "a video's score is the mean of logits over all its crops, whoever they show"
         if len(own) < len(crops):
             protocol += f"; {len(crops) - len(own)} augmented copies are left out"

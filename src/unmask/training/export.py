@@ -44,38 +44,23 @@ def export(
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)
     target = output / f"{model.stem}.xml"
-    card_path, onnx_path = target.with_suffix(".json"), target.with_suffix(".onnx")
-    write_onnx(keras_model, onnx_path)
     batch = _pictures(crops, size)
     pixels = batch.astype(np.float32) / 255
     expected = keras_model.predict(pixels, verbose=0)[:, 0]
-    from_onnx = compile_model(onnx_path, precision="f32")(pixels)[0][:, 0]
-    difference = float(np.abs(expected - from_onnx).max())
-    if not difference < PARITY:
-        raise ModelError(f"the ONNX differs from {model.name} by {difference:.1e}: do not use it")
-    _write_runtime_form(xception.with_evidence(keras_model), target, size)
-    logits = compile_model(target, precision="f32")(batch)[0][:, 0]
-    runtime_difference = float(np.abs(expected - [*map(sigmoid, logits)]).max())
-    calibrated = "not calibrated: give --calibrate SPLIT for that"
-    if calibrate_on:
-        if calibrate_on.is_file():
-            found = calibrate_held_out(calibrate_on, false_positives)
-        else:
-            found = calibrate(target, calibrate_on, "val", false_positives)
-        card = json.loads(card_path.read_text())
-        card["calibration"] = asdict(found)
-        with in_one_step(card_path) as partial:
-            partial.write_text(json.dumps(card, indent=2) + "\n")
-        calibrated = (
-            f"calibrated on {found.real_videos} real and {found.fake_videos} fake videos: at 0.5, "
-            f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
-            "these fake ones are called fake"
-        )
-        if found.real_photos:
-            calibrated += (
-                f"; photos get {found.photo_offset:+.2f}, by which "
-                f"{found.photo_false_positive_rate:.1%} of {found.real_photos} real ones are"
+    with in_one_step(target.with_suffix(".onnx")) as onnx, all_at_once(target) as partial:
+        write_onnx(keras_model, onnx)
+        from_onnx = compile_model(onnx, precision="f32")(pixels)[0][:, 0]
+        difference = float(np.abs(expected - from_onnx).max())
+        if not difference < PARITY:
+            raise ModelError(
+                f"the ONNX differs from {model.name} by {difference:.1e}: do not use it"
             )
+        _write_runtime_form(xception.with_evidence(keras_model), partial, size)
+        logits = compile_model(partial, precision="f32")(batch)[0][:, 0]
+        runtime_difference = float(np.abs(expected - [*map(sigmoid, logits)]).max())
+        calibrated = "not calibrated (but the head 'moments' is by training): see --calibrate"
+        if calibrate_on:
+            calibrated = _calibrate(partial, calibrate_on, false_positives)
     int8 = ""
     if int8_crops:
         from unmask.training.quantize import quantize
@@ -87,6 +72,29 @@ def export(
         f"{calibrated}\n{int8}"
         f"next: unmask detect --model {target} PATH"
     )
+
+
+def _calibrate(network: Path, calibrate_on: Path, false_positives: float) -> str:
+    """Fit the calibration in a network's card; what came of it, in words."""
+    if calibrate_on.is_file():
+        found = calibrate_held_out(calibrate_on, false_positives)
+    else:
+        found = calibrate(network, calibrate_on, "val", false_positives)
+    path = network.with_suffix(".json")
+    card = json.loads(path.read_text())
+    card["calibration"] = asdict(found)
+    path.write_text(json.dumps(card, indent=2) + "\n")
+    words = (
+        f"calibrated on {found.real_videos} real and {found.fake_videos} fake videos: at 0.5, "
+        f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
+        "these fake ones are called fake"
+    )
+    if found.real_photos:
+        words += (
+            f"; photos get {found.photo_offset:+.2f}, by which "
+            f"{found.photo_false_positive_rate:.1%} of {found.real_photos} real ones are"
+        )
+    return words
 
 
 def runtime_form(model: Path) -> Path:
@@ -156,16 +164,15 @@ def _write_runtime_form(model, target: Path, size: int) -> None:
     network.input().get_tensor().set_names({"crops"})
     for output, name in zip(network.outputs, ("logit", "evidence"), strict=True):
         output.get_tensor().set_names({name})
-    with all_at_once(target) as partial:
-        openvino.save_model(network, partial, compress_to_fp16=True)
-        card = {
-            "name": "xception",
-            "version": __version__,
-            "sha256": weights_sha256(partial),
-            "input_size": size,
-            "calibration": {"scale": 1.0, "offset": 0.0},
-        }
-        partial.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    openvino.save_model(network, target, compress_to_fp16=True)
+    card = {
+        "name": "xception",
+        "version": __version__,
+        "sha256": weights_sha256(target),
+        "input_size": size,
+        "calibration": {"scale": 1.0, "offset": 0.0},
+    }
+    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 @contextmanager

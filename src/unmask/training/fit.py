@@ -1,7 +1,6 @@
 """Train the detector: a split folder -> ``xception_best.h5``, logs, a curve and a run card."""
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from sklearn.metrics import roc_auc_score
 from unmask.data.augment import Alteration
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.errors import DatasetError, ModelError
+from unmask.outputs import in_one_step
 from unmask.settings import parse_shares, resolve
 from unmask.training import model_file, xception
 from unmask.training.batches import Batches, validation_set
 from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
 from unmask.training.run_folder import (
-    check_resumes,
+    check_free,
     check_same,
     hash_data,
     run_card,
@@ -104,8 +104,7 @@ class _Run:
         self.data_hash = hash_data(train + val)
         output.mkdir(parents=True, exist_ok=True)
         self._checkpoint_path = output / "checkpoint.npz"
-        if self._checkpoint_path.exists():
-            check_resumes(output, settings)
+        check_free(output, settings)
         keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
@@ -268,29 +267,28 @@ class _Run:
             arrays[f"optimizer{i}"] = np.asarray(variable)
         for i, mean in enumerate(self.average or []):
             arrays[f"average{i}"] = mean
-        partial = self._checkpoint_path.with_suffix(".partial.npz")
-        np.savez(partial, state=json.dumps(state), **arrays)
-        os.replace(partial, self._checkpoint_path)
+        with in_one_step(self._checkpoint_path) as partial, partial.open("wb") as file:
+            np.savez(file, state=json.dumps(state), **arrays)
 
     def _restore(self) -> None:
         try:
-            saved = np.load(self._checkpoint_path, allow_pickle=False)
+            with np.load(self._checkpoint_path, allow_pickle=False) as file:
+                saved = dict(file)
             state = json.loads(str(saved["state"]))
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ModelError(
                 f"{self._checkpoint_path} is damaged ({error}): train into another folder, from "
                 "the best epoch so far if you like, with --init"
             ) from None
-        with saved:
-            check_same(
-                self.output, state["settings"], state["data_hash"], self.settings, self.data_hash,
-                _FREE_TO_CHANGE,
-            )  # fmt: skip
-            self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
-            for i, variable in enumerate(self.model.optimizer.variables):
-                variable.assign(saved[f"optimizer{i}"])
-            if self.average is not None:
-                self.average = [saved[f"average{i}"] for i in range(len(self.average))]
+        check_same(
+            self.output, state["settings"], state["data_hash"], self.settings, self.data_hash,
+            _FREE_TO_CHANGE,
+        )  # fmt: skip
+        self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
+        for i, variable in enumerate(self.model.optimizer.variables):
+            variable.assign(saved[f"optimizer{i}"])
+        if self.average is not None:
+            self.average = [saved[f"average{i}"] for i in range(len(self.average))]
         self.epoch, self.step, self.sums = state["epoch"], state["step"], np.array(state["sums"])
         self.history, self.best_epoch = state["history"], state["best_epoch"]
 

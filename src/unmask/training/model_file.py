@@ -1,10 +1,12 @@
 """Networks on disk: where their weights come from, and the ``.h5`` that they become."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 
 from unmask.errors import ModelError
+from unmask.outputs import in_one_step
 from unmask.training.xception import LAST_BLOCK, head_of, in_float32, take_layers
 
 # isort: split
@@ -56,13 +58,10 @@ def load(path: Path) -> keras.Model:
 def save(model: keras.Model, path: Path, size: int = 256) -> None:
     """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
     plain = in_float32(model, size)
-    written = path.with_name(path.stem + ".written.h5")
-    packed = path.with_name(path.stem + ".packed.h5")
-    plain.save(written)
-    with h5py.File(written) as source, h5py.File(packed, "w") as target:
-        _pack(source, target)
-    written.unlink()
-    packed.replace(path)
+    with TemporaryDirectory(dir=path.parent) as folder, in_one_step(path) as packed:
+        plain.save(Path(folder) / path.name)
+        with h5py.File(Path(folder) / path.name) as source, h5py.File(packed, "w") as target:
+            _pack(source, target)
 
 
 def _pack(source: h5py.Group, target: h5py.Group) -> None:

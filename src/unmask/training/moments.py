@@ -33,7 +33,7 @@ from unmask.training.ridge import solve
 from unmask.training.rows import Looker, Rows, as_they_are, see_drawn, unseen_photos
 from unmask.training.run_folder import (
     CARD_NAME,
-    check_resumes,
+    check_free,
     check_same,
     run_card,
     write_card,
@@ -70,15 +70,16 @@ class Moments:
         self.chunks = output / "features"
         self.weights_path = output / "xception_best.h5"
         card = run_card(settings, train, batches)
+        check_free(output, settings)
         if self.chunks.exists():
-            check_resumes(output, settings)
             earlier = json.loads((output / CARD_NAME).read_text())
             check_same(
                 output, earlier["settings"], earlier["data_sha256"], settings,
                 card["data_sha256"], _FREE_WITH_LOCAL if settings.local_steps else _FREE_TO_CHANGE,
             )  # fmt: skip
-        self.chunks.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         write_card(card, output)
+        self.chunks.mkdir(exist_ok=True)
         self.look = Looker(split, self.chunks, settings.size, settings.seed, self._check)
 
     def fit(self) -> dict[str, float]:

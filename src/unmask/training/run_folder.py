@@ -12,6 +12,7 @@ import numpy as np
 from unmask import __version__
 from unmask.data.index import Crop
 from unmask.errors import SettingError
+from unmask.outputs import in_one_step
 from unmask.training.batches import Batches
 
 # isort: split
@@ -21,11 +22,22 @@ import tensorflow as tf
 CARD_NAME = "run.json"
 
 
-def check_resumes(output: Path, settings: SimpleNamespace) -> None:
-    """Raise SettingError unless the run that is in ``output`` is meant to be gone on with."""
+def check_free(output: Path, settings: SimpleNamespace) -> None:
+    """Raise SettingError where ``output`` holds a run that is not meant to be gone on with."""
+    card = output / CARD_NAME
+    if not card.exists():
+        return
     if not settings.resume:
         raise SettingError(
             f"{output} holds an earlier run: go on with it by --resume, or name another folder"
+        )
+    try:
+        head = json.loads(card.read_text())["settings"]["head"]
+    except (ValueError, KeyError) as error:
+        raise SettingError(f"{card} is damaged ({error}): train into another folder") from None
+    if head != settings.head:
+        raise SettingError(
+            f"{output} holds a run with --head {head}: go on with that one, or name another folder"
         )
 
 
@@ -61,7 +73,8 @@ def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> 
 
 def write_card(card: dict, output: Path) -> None:
     """The run card as ``run.json``."""
-    (output / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n")
+    with in_one_step(output / CARD_NAME) as partial:
+        partial.write_text(json.dumps(card, indent=2) + "\n")
 
 
 def write_history(history: list[dict], output: Path) -> None:

@@ -40,7 +40,7 @@ def main() -> None:
     with (args.run / HELD_OUT_NAME).open(newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file))
     rows = [row for row in listed if row["kind"] == "shown"]
-    methods = {str(source.path): source.method for source in read_manifest(args.manifest)}
+    methods = {source.name: source.method for source in read_manifest(args.manifest)}
     with_fakes = {row["dataset"] for row in rows if row["label"] == "fake"}
     whole, alike = figures(rows), figures([r for r in rows if r["dataset"] in with_fakes])
     print("| [95 % interval] | all | sources with fakes |\n|---|---|---|")

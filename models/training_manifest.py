@@ -32,13 +32,13 @@ HELD_OUT_GROUPS = {
 }  # fmt: skip
 # Shown in samples/ (as is 3dsk_ivan): 'make demo' judges people that training has never seen.
 LEFT_OUT_GROUPS = {"grid_swiz3n"}
-# The same people drive and are driven in these, under many groups.
 # Real people whose pictures come with a stated open licence, or are in the public domain.
 OPEN_SOURCES = {
     "debruine/webmorphR.stim (London)", "debruine/webmorphR.stim (3DSK)",
     "debruine/webmorphR.stim (Canada)", "Hainish/congress-images-225x275",
     "intel-iot-devkit/sample-videos", "rizkiarm/LipNet",
 }  # fmt: skip
+# The same people drive and are driven in these, under many groups.
 ONE_GROUP_SOURCES = {
     "KwaiVGI/LivePortrait": "liveportrait", "liveportrait/liveportrait.github.io": "liveportrait",
     "warmshao/FasterLivePortrait": "liveportrait",

@@ -293,7 +293,7 @@ def test_the_command(capsys, tmp_path, samples, real_clip):
     assert main([*several, str(out)]) == 1
     done = capsys.readouterr()
     assert "unmask detect: there is no annotated copy of broken.mp4: broken.mp4 is no" in done.err
-    assert done.out.count("uncertain") + done.out.count("real") > 1
+    assert "unreadable" in done.out
     assert sorted(os.listdir(out)) == ["london_001.annotated.jpg", "real.annotated.mp4"]
     assert main(["detect", str(photo), "--annotate", str(out / "real.annotated.mp4")]) == 2
     assert main(["detect", str(real_clip), "--annotate", str(out / "real.annotated.mp4")]) == 2

@@ -21,7 +21,8 @@ def test_command_line_over_environment_over_default(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("every", "0"), ("every", "many"), ("threshold", "1.5"), ("threshold", "nan"),
-     ("aggregate", "max"), ("colour", "red")],
+     ("aggregate", "max"), ("colour", "red"), ("every", 3.9), ("every", True),
+     ("every", float("inf")), ("model", ["a.xml"])],
 )  # fmt: skip
 def test_wrong_values_are_refused_with_words(name, value):
     with pytest.raises(SettingError, match=name):

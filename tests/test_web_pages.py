@@ -16,7 +16,6 @@ from services import web_settings
 from test_web_result import UNSURE, people
 from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge, TooManyRequests
 
-from unmask import html_report
 from unmask.explain import Exhibits
 from unmask.web import pages
 from unmask.web.app import create_app
@@ -201,18 +200,6 @@ def test_the_table_has_the_figures_of_the_chart(site, judged):
     assert all(0 < p < 1 for p in shown)
 
 
-def test_long_tables_are_cut_into_parts():
-    frames = [{"second": i / 2, "probability_fake": 0.2 if i % 2 else 0.8} for i in range(1001)]
-    rows = pages.rows(frames)
-    assert len(rows) == 60
-    assert sum(row["frames"] for row in rows) == 1001
-    assert rows[0]["first"] == 0
-    assert rows[-1]["last"] == 500
-    assert all(row["low"] == 0.2 and row["high"] == 0.8 for row in rows)
-    assert all(abs(row["mean"] - 0.5) < 0.05 for row in rows)
-    assert pages.rows([{"second": 0, "probability_fake": 1.0}])[0]["mean"] > 0.999
-
-
 def test_names_are_text_and_nothing_else(site, judged):
     results, values = judged["real"]
     waits, done = site.add(STRANGE), site.done(results, STRANGE, **values)
@@ -350,13 +337,6 @@ def test_vendored_files_are_those_that_were_published():
     assert {name for _, name in listed} | notes == {file.name for file in folder.iterdir()}
     for digest, name in listed:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-
-
-def test_words_and_times_are_those_of_the_stand_alone_report():
-    assert pages.HEADLINES == html_report.HEADLINES
-    for second in (0, 0.04, 0.96, 59.96, 61.5, 3599.99, 3661.25):
-        for digits in (0, 1, 2):
-            assert pages.clock(second, digits) == html_report.clock(second, digits)
 
 
 @pytest.mark.parametrize(

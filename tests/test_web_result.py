@@ -13,6 +13,8 @@ from unmask.report import Report
 from unmask.settings import resolve
 from unmask.web.result import headline, where, write
 
+RULES = resolve("detect")
+
 FAKE, UNSURE, REAL = [0.9] * 5, [0.5] * 5, [0.1] * 5
 
 
@@ -78,25 +80,35 @@ def people(verdict, *each, places=None, seconds=None, **changes) -> Report:
     ],
 )  # fmt: skip
 def test_the_verdict_in_words(verdict, each, words):
-    assert headline(people(verdict, *each), 3) == words
+    assert headline(people(verdict, *each), RULES) == words
+
+
+def test_with_the_mean_over_all_faces_also_who_was_seen_briefly_counts():
+    both = people("fake", REAL, FAKE)
+    both.tracks[1].frames[1:] = []
+    alone = "Likely fake when all faces are taken together: the face looks real."
+    assert headline(both, RULES) == alone
+    assert headline(both, resolve("detect", {"aggregate": "mean"})) == (
+        "Likely fake: 1 of 2 people looks real; the person at the right does not."
+    )
 
 
 def test_people_are_never_called_the_same():
-    assert list(where(people("real", *[REAL] * 4), 3).values()) == [
+    assert list(where(people("real", *[REAL] * 4), RULES).values()) == [
         "at the far left", "second from the left", "third from the left", "at the far right",
     ]  # fmt: skip
     one_after_another = people("real", REAL, REAL, places=[40, 60], seconds=[0, 65])
-    assert where(one_after_another, 3) == {
+    assert where(one_after_another, RULES) == {
         1: "at the left from 0:00 to 0:02", 2: "at the left from 1:05 to 1:07",
     }  # fmt: skip
     one_above_the_other = people("real", REAL, REAL, places=[180, 181])
-    assert where(one_above_the_other, 3) == {
+    assert where(one_above_the_other, RULES) == {
         1: "in the middle from 0:00 to 0:02 (person 1)",
         2: "in the middle from 0:00 to 0:02 (person 2)",
     }
-    crowd = where(people("real", *[REAL] * 30), 3)
+    crowd = where(people("real", *[REAL] * 30), RULES)
     assert len(set(crowd.values())) == 30
-    assert where(people("fake", FAKE), 3) == {1: "in the middle"}
+    assert where(people("fake", FAKE), RULES) == {1: "in the middle"}
 
 
 @pytest.mark.parametrize(

@@ -407,7 +407,8 @@ def test_a_file_from_a_web_address(place, tmp_path, monkeypatch, real_clip):
         server.shutdown()
     size = real_clip.stat().st_size
     assert (judged.state, judged.kind, judged.size_bytes) == (DONE, "mp4", size)
-    assert place.services.files.size(judged.id, "source") == size
+    with place.services.files.open(judged.id, "source") as file:
+        assert file.seek(0, os.SEEK_END) == size
     assert (failed.state, "answers 404" in failed.error) == (FAILED, True)
 
 

@@ -12,9 +12,9 @@ from unmask.classifier import Classifier
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import Exhibits
 from unmask.faces import FaceDetector
+from unmask.processors import processors
 from unmask.quality import bits_per_pixel
 from unmask.report import Report
-from unmask.runtime import processors
 from unmask.settings import resolve
 from unmask.stages import JudgedFace, Jury, People, Reader
 from unmask.tracks import Track
@@ -53,7 +53,8 @@ def analyze(path: str | os.PathLike[str], **settings: Any) -> Report:
 
     ``settings`` are those of 'unmask detect', e.g. ``max_frames=32``. What the file is like never
     raises anything: that is what the verdicts 'no_face' and 'unreadable' are for. Raises
-    SettingError for settings that do not fit and ModelError for a model that cannot be run.
+    SettingError for settings that do not fit, ModelError for a model that cannot be run and
+    UsageError for a trust list that cannot be read.
     """
     return Analyzer(**settings).analyze(path)
 
@@ -66,6 +67,10 @@ class Analyzer:
 
     def __init__(self, **settings: Any):
         self.settings = s = resolve("detect", settings)
+        if s.provenance and s.trust_list:
+            from unmask.credentials import checked_list
+
+            checked_list(Path(s.trust_list))  # not after the first film
         # A thread to a batch and none for two: threads that wait for each other waste processors.
         self._streams = min(processors(s.threads), _MOST_STREAMS)
         with ThreadPoolExecutor(2) as pool:  # each of them takes a fifth of a second
@@ -83,14 +88,15 @@ class Analyzer:
     def analyze(
         self, path: str | os.PathLike[str], on_progress: Progress | None = None,
         exhibits: Exhibits | None = None, on_face: Callable[[JudgedFace], None] | None = None,
-        is_photo: bool = False,
+        is_photo: bool = False, is_copy: bool = False,
     ) -> Report:  # fmt: skip
         """The report on one file.
 
         ``exhibits``, if given, are filled with the worst pictures of each person on the way; raises
         ModelError when the model cannot tell where it looks. ``on_face`` is told of every face when
         it is judged, in order. ``is_photo`` says of a video that it is made of a photo; images are
-        photos anyway.
+        photos anyway. ``is_copy`` says that the file was made here, so that where it comes from
+        is not asked.
         """
         start = time.perf_counter()
         with (
@@ -115,7 +121,7 @@ class Analyzer:
         else:
             verdict = judge(tracks, self.rule, video.info.is_image)
         provenance = None
-        if self.settings.provenance:
+        if self.settings.provenance and not is_copy:
             from unmask.provenance import inspect
 
             provenance = inspect(path, self.settings.trust_list or None)

@@ -348,12 +348,14 @@ def worker(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 
 
 def _extra(command: str, package: str | None) -> str:
-    """The optional part of Unmask that brings a package which a command misses."""
+    """The optional part of Unmask that brings a package which a command misses; '' if none."""
     if package in ("pg8000", "redis", "s3fs"):
         return "cluster"
     if package == "nncf":
         return "int8"
-    return "web" if command in ("serve", "worker") else "train"
+    if command in ("serve", "worker"):
+        return "web"
+    return "train" if command in ("train", "evaluate", "calibrate", "export") else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -197,7 +197,9 @@ def _judge(model: str, paths: Sequence[Path], settings: dict[str, Any]) -> list[
 
     inputs = find_inputs(paths)
     # A calibration belongs to one model only, so one in the environment is not for these.
-    analyzer = Analyzer(model="" if model == "shipped" else model, calibration="", **settings)
+    analyzer = Analyzer(
+        model="" if model == "shipped" else model, calibration="", provenance=False, **settings
+    )
     console = Console(stderr=True)
     bar = track(inputs, model, console=console, transient=True, disable=not console.is_terminal)
     return [_judged(analyzer.analyze(path).to_dict()) for path in bar]

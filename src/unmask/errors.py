@@ -32,10 +32,10 @@ class ModelError(UnmaskError):
 
 
 class MissingExtraError(UnmaskError):
-    """A command that needs an optional part of Unmask that is not installed."""
+    """A command misses a package of an optional part of Unmask or, with '', of Unmask itself."""
 
     def __init__(self, command: str, extra: str, missing: str):
+        which = f"unmask[{extra}]" if extra else "unmask"
         super().__init__(
-            f"'unmask {command}' needs the package {missing}: install it with "
-            f"pip install 'unmask[{extra}]'"
+            f"'unmask {command}' needs the package {missing}: install it with pip install '{which}'"
         )

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,7 +119,7 @@ def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredV
 
 def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) -> list[Person]:
     """Those who get a section of their own, the most suspicious first; ``render`` takes them."""
-    mesh = FaceMesh(settings.threads) if report.tracks else None
+    mesh = _face_mesh(settings.threads) if report.tracks else None
     people = []
     for track in _ordered(report, settings)[:_MOST_PEOPLE]:
         shown = exhibits.of(track.id)
@@ -129,6 +130,9 @@ def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) 
             )
         )  # fmt: skip
     return people
+
+
+_face_mesh = cache(FaceMesh)
 
 
 def render(
@@ -160,7 +164,7 @@ def render(
         headline=HEADLINES[report.verdict],
         advice=ADVICE[report.verdict],
         people=people,
-        deciding={track.id for track in deciding(report, settings.min_track_frames)},
+        deciding={track.id for track in deciding(report, settings)},
         others=order[_MOST_PEOPLE : _MOST_PEOPLE + _MOST_LISTED],
         unlisted=max(0, len(order) - _MOST_PEOPLE - _MOST_LISTED),
         warnings=warnings(report),
@@ -206,10 +210,14 @@ def seen(track: TrackReport) -> str:
     return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
 
 
-def deciding(report: Report, min_track_frames: int) -> list[TrackReport]:
-    """Those whom the verdict hangs on: seen for long enough or, if nobody was, all."""
-    long = [t for t in report.tracks if len(t.frames) >= min_track_frames]
-    return long or report.tracks
+def deciding(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
+    """Those whom the verdict hangs on, by the settings 'aggregate' and 'min_track_frames'.
+
+    With 'person' who was seen for long enough or, if nobody was, all; with 'mean' all.
+    """
+    if settings.aggregate == "mean":
+        return report.tracks
+    return [t for t in report.tracks if len(t.frames) >= settings.min_track_frames] or report.tracks
 
 
 def rate(figure: Sequence[float | None], count: int = 0) -> str:
@@ -223,10 +231,11 @@ def rate(figure: Sequence[float | None], count: int = 0) -> str:
 
 def _ordered(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
     """The most suspicious first, but who was seen too briefly to decide after who was not."""
-    long = {track.id for track in deciding(report, settings.min_track_frames)}
+    long = {track.id for track in deciding(report, settings)}
     return sorted(report.tracks, key=lambda t: (t.id not in long, -t.probability_fake))
 
 
+@cache
 def _environment() -> tuple[Any, Any]:
     """The style sheet, and the templates' environment: it escapes and spells out every text."""
     import jinja2

@@ -121,7 +121,7 @@ def analyze_altered(
     copy = folder / "altered_copy.mp4"
     try:
         original = altered_copy(path, alteration, copy, max_seconds)
-        return analyzer.analyze(copy, is_photo=original.is_image)
+        return analyzer.analyze(copy, is_photo=original.is_image, is_copy=True)
     finally:
         copy.unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """The inference runtime's door: everything that detection knows about OpenVINO is in here."""
 
-import os
 import queue
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -12,6 +11,7 @@ import openvino
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from unmask.errors import ModelError
+from unmask.processors import processors
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -19,13 +19,6 @@ WEIGHTS = Path(__file__).parent / "weights"
 @lru_cache(maxsize=1)
 def _core() -> openvino.Core:
     return openvino.Core()
-
-
-def processors(threads: int = 0) -> int:
-    """How many processors to keep busy: ``threads``, or, for 0, all that this process may use."""
-    if threads:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Network:

@@ -55,9 +55,13 @@ class Setting:
             if value.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
                 raise SettingError(f"{self.option} takes yes or no, not {value!r}")
             value = value.lower() in ("1", "true", "yes", "on")
+        is_cut = self.type is int and isinstance(value, float) and not value.is_integer()
+        is_odd = (self.type is int and isinstance(value, bool)) or isinstance(value, list | dict)
         try:
+            if is_cut or is_odd:
+                raise ValueError
             value = self.type(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             kind = {int: "a whole number", float: "a number"}.get(self.type, self.type.__name__)
             raise SettingError(f"{self.option} takes {kind}, not {value!r}") from None
         if self.choices and value not in self.choices:

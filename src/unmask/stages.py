@@ -208,7 +208,8 @@ class Reader:
     def _run(self) -> None:
         try:
             self._decode()
-            self.sha256, self.file_bytes = _digest(self._path)
+            if not self._stopped.is_set():
+                self.sha256, self.file_bytes = _digest(self._path)
         except BaseException as error:  # whatever it is, it belongs to the thread that waits
             self._put(error)
         self._put(None)

@@ -80,7 +80,7 @@ class Video:
     """An open video or image, to be sampled once, front to back. Use it in a ``with``.
 
     Memory stays flat: one decoded frame is held at a time. After sampling, ``frames_decoded``
-    says how many frames there really were, and ``damage`` what is wrong with the file if not all
+    says how many frames were decoded, and ``damage`` what is wrong with the file if not all
     of it could be decoded (None if it could).
 
     Raises UnreadableError when the file is missing, empty, of no known kind, has no picture, or

@@ -54,8 +54,8 @@ class Summary:
             lines.append(f"{self.kept_from_before} videos or images were done in an earlier run")
         if self.frame_folders:
             lines.append(
-                f"folders of numbered images, taken as one video each: {self.frame_folders} (photos "
-                "that are named so belong in a --manifest)"
+                f"folders of numbered images, taken as one video each: {self.frame_folders} "
+                "(photos that are named so belong in a --manifest)"
             )
         if self.left_out:
             lines.append(f"{self.left_out} fake videos left out for balance (--balance none)")

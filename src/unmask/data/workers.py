@@ -1,7 +1,6 @@
 """Processes that cut videos side by side; one that dies takes no other video with it."""
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ from unmask.data.cut import Job, cut_video
 from unmask.data.records import Record
 from unmask.errors import DatasetError, UnmaskError
 from unmask.faces import FaceDetector
+from unmask.processors import processors
 
 
 class _Worker:
@@ -84,7 +84,7 @@ def work(
     """
     if not jobs:
         return
-    cpus = os.cpu_count() or 1
+    cpus = processors()
     workers = min(workers or cpus, len(jobs))
     queue = deque(jobs)
     how = jobs[0].settings, max(1, cpus // workers)

@@ -179,8 +179,8 @@ def calibrate_on_videos(
         raise _too_few(*map(listed.count, LABELS), ENOUGH_VIDEOS)
     # Whatever the environment says, the card's own probabilities are what is mapped.
     judged = evaluate(
-        model, videos=videos, output=output, calibration="", robustness=False, threshold=0.5,
-        **values,
+        model, videos=videos, output=output, calibration="", record="", robustness=False,
+        threshold=0.5, **values,
     )  # fmt: skip
     scored = judged.videos.scored
     labels = np.array([score.is_fake for score in scored])

@@ -80,8 +80,9 @@ def evaluate(
     if videos:
         used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
         analyzer = Analyzer(
-            model=str(network), calibration=values.calibration, threads=values.threads, **used
-        )
+            model=str(network), calibration=values.calibration, threads=values.threads,
+            provenance=False, **used,
+        )  # fmt: skip
         card = analyzer.classifier.card
         scores = judge_videos(sources, analyzer, rule, used, output / SCORES_NAME)
         judged = f"the {part + ' ' if part else ''}videos of {Path(videos)}"

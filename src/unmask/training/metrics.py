@@ -132,7 +132,6 @@ _METRICS: dict[str, tuple[str, Callable]] = {
     "brier": ("any", lambda y, p, called: sk.brier_score_loss(y, p, pos_label=1)),
     "calibration_error": ("both", _calibration_error),
 }
-METRICS = tuple(_METRICS)
 
 
 def _missing(needs: str, name: str, y: np.ndarray, called: np.ndarray) -> str:

@@ -7,14 +7,13 @@ import scipy.linalg
 
 
 class Solution(NamedTuple):
-    """What ``solve`` found: kernel (d,), bias, the features' standard deviations (d,).
+    """What ``solve`` found: kernel (d,) and bias.
 
     ``held_out`` (n,) is what the solution without a row's fold makes of the row.
     """
 
     kernel: np.ndarray
     bias: float
-    spread: np.ndarray
     held_out: np.ndarray
 
 
@@ -56,4 +55,4 @@ def solve(
         held_out[fold] = rows[fold] @ solution(fold)
     whole = solution()
     kernel = (whole[:-1] if basis is None else basis @ whole[:-1]) / spread
-    return Solution(kernel, float(whole[-1] - kernel @ mean), spread, held_out)
+    return Solution(kernel, float(whole[-1] - kernel @ mean), held_out)

@@ -174,12 +174,13 @@ def unseen_photos(crops: list[Crop], shown: list[Crop]) -> list[Crop]:
 
 
 def equal_weights(videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights that sum to 1: half for each label, within it the same for each video, (n,)."""
+    """Weights that sum to 1: as much for each label, within it the same for each video, (n,)."""
     keys = [f"{label} {video}" for video, label in zip(videos, labels, strict=True)]
     _, which, counts = np.unique(keys, return_inverse=True, return_counts=True)
     weights = 1.0 / counts[which]
-    for label in (0, 1):
-        weights[labels == label] /= 2 * weights[labels == label].sum()
+    present = np.unique(labels)
+    for label in present:
+        weights[labels == label] /= len(present) * weights[labels == label].sum()
     return weights
 
 

@@ -67,10 +67,6 @@ class Files:
         """The file, open for reading; it can be sought in."""
         return self._system.open(self._path(job, name), "rb")
 
-    def size(self, job: str, name: str) -> int:
-        """How many bytes it has."""
-        return self._system.size(self._path(job, name))
-
     def delete(self, job: str) -> None:
         """Delete all files of a job, if it has any."""
         with contextlib.suppress(FileNotFoundError):  # or somebody else is deleting them

@@ -5,10 +5,7 @@ they work with from data- attributes and the API, never from a script within the
 """
 
 import json
-import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,7 +33,6 @@ STATES = {
 
 _PAGE = 25  # jobs of the history on one page
 _LATEST = 8  # jobs below the upload
-_MOST_ROWS = 60  # of a person's table
 _COLOURS = 7  # of people, in app.css
 
 
@@ -147,30 +143,6 @@ def duration(hours: float) -> str:
     raise AssertionError("the last unit takes all")
 
 
-def rows(frames: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A person's frames for a table: each of a short clip, else 60 parts of about equally many.
-
-    The mean of a part is that of its logits, turned into a probability of fake.
-    """
-    count = min(len(frames), _MOST_ROWS)
-    cuts = [round(i * len(frames) / count) for i in range(count + 1)]
-    return [_row(frames[a:b]) for a, b in pairwise(cuts)]
-
-
-def _row(frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    each = [frame["probability_fake"] for frame in frames]
-    mean = sum(map(_logit, each)) / len(each)
-    return {
-        "first": frames[0]["second"], "last": frames[-1]["second"], "frames": len(frames),
-        "mean": 1 / (1 + math.exp(-mean)), "low": min(each), "high": max(each),
-    }  # fmt: skip
-
-
-def _logit(probability: float) -> float:
-    p = min(max(probability, 1e-6), 1 - 1e-6)  # the report's sixth decimal
-    return math.log(p / (1 - p))
-
-
 def api_address(job: Job, tail: str = "") -> str:
     """Where the API has this job, or something of it; on a shared page with the link's secret."""
     return _shared(f"{request.script_root}/api/v1/jobs/{job.id}{tail}")
@@ -209,7 +181,7 @@ def _words() -> dict[str, Any]:
     }
 
 
-for _filter in (clock, size, moment, duration, rows):
+for _filter in (clock, size, moment, duration):
     pages.add_app_template_filter(_filter)
 pages.add_app_template_filter(lambda p: f"{p:.2f}", "probability")
 pages.add_app_template_filter(lambda id: f"person-{(id - 1) % _COLOURS + 1}", "colour")

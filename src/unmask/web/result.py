@@ -10,11 +10,13 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from unmask import timeline
 from unmask.classifier import Card
 from unmask.explain import Exhibits
 from unmask.html_report import (
@@ -70,8 +72,8 @@ def write(
             name = f"person-{person.track.id}-{number}"
             (folder / f"{name}.jpg").write_bytes(jpeg(exhibit.crop))
             (folder / f"{name}-heat.jpg").write_bytes(jpeg(heat_picture(exhibit)))
-    words = headline(report, settings.min_track_frames)
-    places = where(report, settings.min_track_frames)
+    words = headline(report, settings)
+    places = where(report, settings)
     result = {
         "version": 1,
         "headline": words,
@@ -98,12 +100,12 @@ def annotated_kind(file: Path) -> str:
 # --- in words ---
 
 
-def headline(report: Report, min_track_frames: int) -> str:
+def headline(report: Report, settings: SimpleNamespace) -> str:
     """The verdict in a sentence: what, how many, and where those are that it hangs on."""
     if not report.tracks:
         end = ": none was found." if report.verdict == "no_face" else "."
         return HEADLINES[report.verdict] + end
-    people, places = deciding(report, min_track_frames), where(report, min_track_frames)
+    people, places = deciding(report, settings), where(report, settings)
     start = (HEADLINES | {"fake": "Likely fake"})[report.verdict]
     if max(people, key=lambda t: t.probability_fake).verdict != report.verdict:
         start += " when all faces are taken together"  # as 'unmask detect --aggregate mean' does
@@ -145,7 +147,7 @@ def _named(tracks: Sequence[TrackReport], total: int, places: Mapping[int, str])
     return f"the people {', '.join(first)} and {last}" if first else f"the person {last}"
 
 
-def where(report: Report, min_track_frames: int) -> dict[int, str]:
+def where(report: Report, settings: SimpleNamespace) -> dict[int, str]:
     """Where each person is in the picture, by id: 'at the left', 'second from the left', ...
 
     No two of those whom the verdict hangs on are called the same: where the place alone does not
@@ -157,7 +159,7 @@ def where(report: Report, min_track_frames: int) -> dict[int, str]:
         for t in report.tracks
     }
     thirds = {id: _SIDES[min(2, max(0, int(3 * x)))] for id, x in across.items()}
-    people = deciding(report, min_track_frames)
+    people = deciding(report, settings)
     if row := _in_a_row(people, across):
         return thirds | row
     long = {t.id for t in people}
@@ -221,7 +223,7 @@ def _person(
 ) -> dict[str, Any]:
     track = person.track
     probability = {frame.index: frame.probability_fake for frame in track.frames}
-    brief = track not in deciding(report, settings.min_track_frames)
+    brief = track not in deciding(report, settings)
     return {
         "id": track.id,
         "where": place.removesuffix(f" (person {track.id})"),
@@ -230,6 +232,7 @@ def _person(
         "seen": seen(track),
         "strongest": person.strongest,
         "warnings": [_BRIEF, *person.warnings] if brief else person.warnings,
+        "rows": [asdict(row) for row in timeline.rows(track.frames)],
         "pictures": [
             {
                 "index": e.index,

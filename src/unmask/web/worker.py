@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from unmask.processors import processors
 from unmask.web.analysis import RESULTS, Order, source
 from unmask.web.child import BrokeDown, Child
 from unmask.web.files import REPORT_JSON, SOURCE
@@ -99,7 +100,7 @@ class Worker:
     """Does jobs, in as many threads as call it. ``ending`` is set when it is to stop."""
 
     def __init__(self, services: Services, settings: SimpleNamespace):
-        cores = os.cpu_count() or 1
+        cores = processors()
         self.jobs_at_once = settings.workers or cores
         self.ending = threading.Event()
         self._threads = max(1, cores // self.jobs_at_once)
@@ -163,11 +164,10 @@ class Worker:
         found = self._have_done(held, held.task, kind)
         file = source(held.folder, kind)
         size = file.stat().st_size
-        for path in sorted((held.folder / RESULTS).iterdir()):
+        made = [(path, path.name) for path in sorted((held.folder / RESULTS).iterdir())]
+        for path, name in [*made, (file, SOURCE)] if is_fetched else made:
             if stat.S_ISREG(path.lstat().st_mode):  # a link could lead to anything of the server's
-                self._meanwhile(held, self._files.put, id, path.name, path)
-        if is_fetched:
-            self._meanwhile(held, self._files.put, id, SOURCE, file)
+                self._meanwhile(held, self._files.put, id, name, path)
         if is_judged:
             is_ours = self._store.finish(
                 id, held.claim, DONE, kind=kind, size_bytes=size, verdict=found["verdict"],

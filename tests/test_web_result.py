@@ -108,6 +108,10 @@ def test_people_are_never_called_the_same():
     }
     crowd = where(people("real", *[REAL] * 30), RULES)
     assert len(set(crowd.values())) == 30
+    words = headline(people("fake", *[REAL] * 28, FAKE, UNSURE), RULES)
+    assert words.startswith("Likely fake: person 29 looks manipulated; person 30 could be real")
+    words = headline(people("fake", *[REAL] * 28, FAKE, FAKE), RULES)
+    assert words == "Likely fake: 28 of 30 people look real; people 29 and 30 do not."
     assert where(people("fake", FAKE), RULES) == {1: "in the middle"}
 
 

@@ -140,11 +140,22 @@ def _looks(tracks: Sequence[TrackReport]) -> str:
 
 
 def _named(tracks: Sequence[TrackReport], total: int, places: Mapping[int, str]) -> str:
-    """'the person at the left', 'the people at the left and at the right', '5 of 9 people'."""
+    """'the person at the left', 'the people at the left and at the right', '5 of 9 people'.
+
+    Where the place does not tell who is meant: 'person 4', 'people 4 and 11'.
+    """
     if len(tracks) > _MOST_NAMED:
         return f"{len(tracks)} of {total} people"
-    *first, last = [places[t.id] for t in tracks]
-    return f"the people {', '.join(first)} and {last}" if first else f"the person {last}"
+    names, the = [places[t.id] for t in tracks], "the "
+    if any(name.endswith(_number(t)) for name, t in zip(names, tracks, strict=True)):
+        names, the = [str(t.id) for t in tracks], ""
+    *first, last = names
+    return f"{the}people {', '.join(first)} and {last}" if first else f"{the}person {last}"
+
+
+def _number(track: TrackReport) -> str:
+    """What is added to a place where several people are called the same."""
+    return f" (person {track.id})"
 
 
 def where(report: Report, settings: SimpleNamespace) -> dict[int, str]:
@@ -169,9 +180,9 @@ def where(report: Report, settings: SimpleNamespace) -> dict[int, str]:
         if called[thirds[track.id]] > 1 or track.id not in long:
             thirds[track.id] += f" {_when(track)}"
     called = Counter(thirds[id] for id in long)
-    for id in long:
-        if called[thirds[id]] > 1:
-            thirds[id] += f" (person {id})"
+    for track in people:
+        if called[thirds[track.id]] > 1:
+            thirds[track.id] += _number(track)
     return thirds
 
 
@@ -226,7 +237,7 @@ def _person(
     brief = track not in deciding(report, settings)
     return {
         "id": track.id,
-        "where": place.removesuffix(f" (person {track.id})"),
+        "where": place.removesuffix(_number(track)),
         "verdict": track.verdict,
         "probability_fake": round(track.probability_fake, 6),
         "seen": seen(track),

@@ -17,7 +17,7 @@ from unmask.analyze import find_inputs
 from unmask.errors import ModelError, SettingError, UsageError
 from unmask.explain import Exhibits
 from unmask.faces import crop_face
-from unmask.html_report import warnings
+from unmask.findings import warnings
 from unmask.quality import sharpness
 from unmask.report import SCHEMA
 from unmask.verdict import sigmoid

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from unmask.analyze import Analyzer, analyze
 from unmask.classifier import SHIPPED, Classifier
 from unmask.errors import DatasetError, ModelError
-from unmask.training.calibrate import (
-    calibrate_held_out,
-    calibrate_on_videos,
-    cross_fitted,
-    fit_calibration,
-)
+from unmask.training.calibrate import calibrate_held_out, fit_calibration
+from unmask.training.calibrate_videos import calibrate_on_videos, cross_fitted
 from unmask.training.evaluate import evaluate
 from unmask.training.metrics import measure, reliability_bins
 from unmask.verdict import sigmoid

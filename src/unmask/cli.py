@@ -229,7 +229,7 @@ def evaluate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 )
 def calibrate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``calibration.json`` and a reliability diagram; go on where a run stopped."""
-    from unmask.training.calibrate import calibrate_on_videos
+    from unmask.training.calibrate_videos import calibrate_on_videos
 
     print(calibrate_on_videos(args.model, args.videos, args.output, **vars(settings)))
     return 0

@@ -22,30 +22,15 @@ from unmask import timeline
 from unmask.classifier import Card
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
+from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, warnings
 from unmask.mesh import FaceMesh
 from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 from unmask.text import clock, printable
-from unmask.verdict import most_possible
 
 if TYPE_CHECKING:
     from unmask.analyze import Analyzer
-
-SMALL_FACE = 100.0
-"""Pixels: smaller faces are enlarged more than twofold before they are judged."""
-
-BLURRED = 20.0
-"""Sharpness (quality.sharpness) under which 'unmask split' drops a face as too blurred."""
-
-TURNED = 0.3
-"""Turn (quality.turn) of about 25 degrees."""
-
-COMPRESSED = 0.05
-"""Bits per pixel (quality.bits_per_pixel) under which H.264 visibly smooths faces."""
-
-FEW_FRAMES = 8
-"""Fewer judged frames than this make a verdict that hangs on single frames."""
 
 ROBUST_SECONDS = 60.0
 """How much of a film is altered and judged again, or --robustness would take hours."""
@@ -57,18 +42,6 @@ _MOST_PEOPLE = 12  # with a section of their own, as many as have pictures
 _MOST_LISTED = 100  # in the table of the others
 _ENDS = (".html", ".htm")
 _LIBRARIES = ("unmask", "openvino", "av", "opencv-python-headless", "numpy")
-
-ADVICE = {
-    "fake": "Look at the faces below, and at where the file comes from, before you publish or act "
-    "on this. A model's verdict alone is no proof.",
-    "real": "This is no proof of authenticity: the model knows some ways to manipulate faces and "
-    "misses part of those, too.",
-    "uncertain": "Do not read this as half fake: nothing is decided either way.",
-    "no_face": "Nothing was judged, so nothing is known about this file. If it shows a face, try "
-    "again with the settings that the reason names.",
-    "unreadable": "Nothing was judged, so nothing is known about this file. Get it again from "
-    "where it came from, or convert it to an ordinary MP4, or a picture to JPEG.",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +99,7 @@ def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) 
         people.append(
             Person(
                 track, shown, strongest(shown, mesh) if shown else "",
-                timeline.stretches(track.frames), _face_warnings(track),
+                timeline.stretches(track.frames), face_warnings(track),
             )
         )  # fmt: skip
     return people
@@ -202,33 +175,6 @@ def heat_picture(exhibit: Exhibit) -> np.ndarray:
     return overlay(exhibit.crop, heat_map(exhibit.evidence, len(exhibit.crop)))
 
 
-def seen(track: TrackReport) -> str:
-    """When a person was seen, e.g. 'from 0:00.0 to 0:02.4 in 5 frames'."""
-    frames = _frames(len(track.frames))
-    if track.first_second == track.last_second:
-        return f"at {clock(track.first_second)} in {frames}"
-    return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
-
-
-def deciding(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
-    """Those whom the verdict hangs on, by the settings 'aggregate' and 'min_track_frames'.
-
-    With 'person' who was seen for long enough or, if nobody was, all; with 'mean' all.
-    """
-    if settings.aggregate == "mean":
-        return report.tracks
-    return [t for t in report.tracks if len(t.frames) >= settings.min_track_frames] or report.tracks
-
-
-def rate(figure: Sequence[float | None], count: int = 0) -> str:
-    """A measured share and its interval in words; ``count`` is that of the cases, if known."""
-    value, low, high = figure
-    if count and not value:  # resampling nothing but successes gives no interval
-        return f"none of {count}; up to {100 * most_possible(count):.0f} in 100 remain possible"
-    between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
-    return f"{100 * value:.0f} in 100{between}"
-
-
 def _ordered(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
     """The most suspicious first, but who was seen too briefly to decide after who was not."""
     long = {track.id for track in deciding(report, settings)}
@@ -268,10 +214,6 @@ def _environment() -> tuple[Any, Any]:
     return Markup(css), environment
 
 
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
-
-
 def _span(report: Report) -> float:
     """How many seconds the timeline covers."""
     last = max((t.last_second for t in report.tracks), default=0.0)
@@ -284,59 +226,3 @@ def _ramp() -> str:
     """The colours of the heat maps from none to FULL, as a picture."""
     heat = np.tile(np.linspace(0, FULL, 160, dtype=np.float32), (10, 1))
     return picture(overlay(np.full((10, 160, 3), 128, np.uint8), heat))
-
-
-def _face_warnings(track: TrackReport) -> list[str]:
-    """What makes this person's verdict less sure, in sentences."""
-    size, sharpness, turn = (
-        float(np.median([getattr(frame, field) for frame in track.frames]))
-        for field in ("face_size", "sharpness", "turn")
-    )
-    found = []
-    if size < SMALL_FACE:
-        found.append(
-            f"The face is small: half of the time under {size:.0f} pixels (small: under "
-            f"{SMALL_FACE:.0f}). It had to be enlarged, and fine traces are not in it."
-        )
-    if sharpness < BLURRED:
-        found.append(
-            f"The face is blurred or strongly smoothed: sharpness {sharpness:.0f} (blurred: under "
-            f"{BLURRED:.0f}). Blur hides traces, and can itself be mistaken for one."
-        )
-    if turn > TURNED:
-        found.append(
-            f"The face is mostly turned sideways: turn {turn:.2f} (turned: over {TURNED:g}, about "
-            "25 degrees). The model was trained mainly on frontal faces."
-        )
-    return found
-
-
-def warnings(report: Report) -> list[str]:
-    """What makes the whole verdict less sure, in sentences."""
-    found = []
-    if report.damage:
-        found.append(f"The file is damaged ({report.damage}): only a part of it was judged.")
-    video = report.video
-    if video and video.sampling != "exact" and not report.is_image:
-        found.append(
-            f"With --sampling {video.sampling} parts of a video may be left out, and what was "
-            "manipulated for a few seconds with them. Without that setting nothing is."
-        )
-    if video and video.bits_per_pixel is not None and video.bits_per_pixel < COMPRESSED:
-        found.append(
-            f"The file is strongly compressed: {video.bits_per_pixel:.3f} bits for each pixel "
-            f"(strong: under {COMPRESSED:g}; newer codecs than H.264 need about half as many). "
-            "Compression wipes out traces of manipulation and leaves its own."
-        )
-    if report.tracks and report.is_image:
-        found.append(
-            "The verdict hangs on a single picture, and by a model made for moving ones hardly a "
-            "manipulated photo is found: a video of the same person would say more."
-        )
-    elif 0 < report.frames_judged < FEW_FRAMES:
-        frames = _frames(report.frames_judged)
-        found.append(
-            f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much: a "
-            "longer piece of video says more."
-        )
-    return found

@@ -19,18 +19,8 @@ from typing import Any
 from unmask import timeline
 from unmask.classifier import Card
 from unmask.explain import Exhibits
-from unmask.html_report import (
-    ADVICE,
-    Person,
-    deciding,
-    heat_picture,
-    jpeg,
-    rate,
-    render,
-    seen,
-    shown_people,
-    warnings,
-)
+from unmask.findings import ADVICE, deciding, rate, seen, warnings
+from unmask.html_report import Person, heat_picture, jpeg, render, shown_people
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.settings import for_command
 from unmask.text import clock, printable

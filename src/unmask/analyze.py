@@ -83,7 +83,7 @@ class Analyzer:
                 self._streams,
             )  # fmt: skip
         self.detector, self.classifier = detector.result(), classifier.result()
-        self.rule = Rule(s.threshold, s.uncertain, s.aggregate, s.min_track_frames)
+        self.rule = Rule.of(s)
 
     def analyze(
         self, path: str | os.PathLike[str], on_progress: Progress | None = None,

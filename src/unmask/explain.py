@@ -34,7 +34,8 @@ PARTS = {
 _SHARE, _LIFT = 0.25, 1.5  # of the evidence, and of what its area explains: a part stands out
 
 _PICTURES = 3  # of a person
-_PEOPLE = 12  # of whom there are pictures
+MOST_PEOPLE = 12
+"""Of whom there are pictures, and who has a section on the page."""
 _APART = 1.0  # seconds between two pictures of a person, or they would show the same
 _SETTLED = 3  # frames after which a person's mean means something
 
@@ -88,7 +89,7 @@ class Exhibits:
         if len(shown.worst) > 2 * _PICTURES:
             del shown.worst[min(shown.worst, key=lambda slot: shown.worst[slot].logit)]
         with_pictures = [p for p in self._people.values() if p.worst]
-        if len(with_pictures) > _PEOPLE:
+        if len(with_pictures) > MOST_PEOPLE:
             # Somebody who flashes up once must not push out who decides the verdict.
             least = min(with_pictures, key=lambda p: (min(p.frames, _SETTLED), p.logits / p.frames))
             least.worst.clear()

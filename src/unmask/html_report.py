@@ -21,7 +21,7 @@ import numpy as np
 from unmask import timeline
 from unmask.classifier import Card
 from unmask.errors import UnreadableError, UsageError
-from unmask.explain import FULL, Exhibit, Exhibits, heat_map, overlay, strongest
+from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, warnings
 from unmask.mesh import FaceMesh
 from unmask.outputs import in_one_step, plan
@@ -38,7 +38,6 @@ ROBUST_SECONDS = 60.0
 MOST_DOTS = 400
 """Frames of a person that the chart shows one by one."""
 
-_MOST_PEOPLE = 12  # with a section of their own, as many as have pictures
 _MOST_LISTED = 100  # in the table of the others
 _ENDS = (".html", ".htm")
 _LIBRARIES = ("unmask", "openvino", "av", "opencv-python-headless", "numpy")
@@ -94,7 +93,7 @@ def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) 
     """Those who get a section of their own, the most suspicious first; ``render`` takes them."""
     mesh = _face_mesh(settings.threads) if report.tracks else None
     people = []
-    for track in _ordered(report, settings)[:_MOST_PEOPLE]:
+    for track in _ordered(report, settings)[:MOST_PEOPLE]:
         shown = exhibits.of(track.id)
         people.append(
             Person(
@@ -138,8 +137,8 @@ def render(
         advice=ADVICE[report.verdict],
         people=people,
         deciding={track.id for track in deciding(report, settings)},
-        others=order[_MOST_PEOPLE : _MOST_PEOPLE + _MOST_LISTED],
-        unlisted=max(0, len(order) - _MOST_PEOPLE - _MOST_LISTED),
+        others=order[MOST_PEOPLE : MOST_PEOPLE + _MOST_LISTED],
+        unlisted=max(0, len(order) - MOST_PEOPLE - _MOST_LISTED),
         warnings=warnings(report),
         cuts=cuts,
         span=_span(report),

@@ -5,7 +5,8 @@ Verdicts are 'fake', 'real' or 'uncertain' (too near the threshold to say); a vi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -22,6 +23,11 @@ class Rule:
     uncertain: float = 0.1
     aggregate: str = "person"
     min_track_frames: int = 3
+
+    @classmethod
+    def of(cls, settings: SimpleNamespace) -> "Rule":
+        """The rule that these settings of 'unmask detect' make."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
     def verdict(self, probability: float) -> str:
         """'fake', 'real' or, closer to the threshold than ``uncertain``, 'uncertain'."""

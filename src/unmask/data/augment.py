@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Alteration:
+class Augmentation:
     """How far a copy may be altered, either way; the settings of the same names.
 
     ``rotation`` in degrees, ``shift`` as a share of the side, ``zoom`` as a share of the size;
@@ -27,7 +27,7 @@ class Alteration:
 
 
 def affine(
-    image: np.ndarray, rng: np.random.Generator, altered: Alteration = Alteration()
+    image: np.ndarray, rng: np.random.Generator, altered: Augmentation = Augmentation()
 ) -> np.ndarray:
     """A copy turned, shifted, zoomed and perhaps mirrored, by one warp.
 

@@ -4,13 +4,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 
 from unmask.data import records
-from unmask.data.augment import Alteration, affine
+from unmask.data.augment import Augmentation, affine
 from unmask.data.manifest import Source, frame_files
 from unmask.data.records import NO_FACE, Record
 from unmask.errors import DatasetError, UnreadableError
@@ -127,7 +128,7 @@ def _save(job: Job, frame: Frame, number: int, face: Face) -> list[dict]:
         if copy:
             # Seeded by what the copy is of, so it is the same whichever process makes it.
             rng = np.random.default_rng([s["seed"], zlib.crc32(name.encode())])
-            altered = Alteration(s["rotation"], s["shift"], s["zoom"], s["mirror"])
+            altered = Augmentation.of(SimpleNamespace(**s))
             pixels = affine(crop, rng, altered)
         try:
             _write_png(job.output / path, pixels)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from unmask.data.augment import Alteration, affine
+from unmask.data.augment import Augmentation, affine
 from unmask.data.degrade import degrade
 from unmask.data.index import Crop
 from unmask.data.pseudo_fakes import Portrait, synthesise
@@ -75,7 +75,7 @@ class Batches:
         degraded: float = 0.0,
         paired: bool = False,
         train_crop: int = 0,
-        altered: Alteration = Alteration(),
+        altered: Augmentation = Augmentation(),
     ):
         self.folder, self.size, self.batch, self.seed = folder, size, batch, seed
         self.crops = crops

@@ -59,7 +59,7 @@ def evaluate(
     ``robustness`` without videos, and for ``record`` without, or with a ``calibration``.
     """
     values = resolve("evaluate", settings)
-    rule = Rule(values.threshold, values.uncertain, values.aggregate, values.min_track_frames)
+    rule = Rule.of(values)
     output = Path(output)
     if values.robustness and not videos:
         raise UsageError("--robustness alters whole videos: name some with --videos manifest.csv")

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from unmask.data.augment import Alteration
+from unmask.data.augment import Augmentation
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.errors import DatasetError, ModelError
 from unmask.outputs import in_one_step
@@ -326,7 +326,7 @@ def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:
         split, train, size=s.size, batch=s.batch, seed=s.seed,
         pseudo_fakes=s.pseudo_fakes, families=parse_shares(s.families), degraded=s.degrade,
         paired=s.head == "moments", train_crop=0 if s.head == "moments" else s.train_crop,
-        altered=Alteration.of(s),
+        altered=Augmentation.of(s),
     )  # fmt: skip
 
 

@@ -314,7 +314,7 @@ def test_the_held_out_rows_of_a_solution_do_not_know_themselves():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(60, 200)), rng.integers(0, 2, 60)
     folds = np.arange(60) // 6
-    kernel, bias, _, held_out = solve(features, labels, np.ones(60), folds, ridge=1e-3)
+    kernel, bias, held_out = solve(features, labels, np.ones(60), folds, ridge=1e-3)
     signs = np.where(labels, 1, -1)
     assert np.mean((features @ kernel + bias) * signs > 0) > 0.95
     assert 0.25 < np.mean(held_out * signs > 0) < 0.75

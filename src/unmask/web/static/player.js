@@ -130,7 +130,8 @@ export class Player {
     if ("requestVideoFrameCallback" in media) {
       // The time of the very frame that is shown, where `currentTime` is only near it.
       const next = (_, frame) => {
-        this.#moment(frame.mediaTime - this.begin);
+        // While it seeks, this is a frame of where it was: the next arrow key would start there.
+        if (!media.seeking) this.#moment(frame.mediaTime - this.begin);
         media.requestVideoFrameCallback(next);
       };
       media.requestVideoFrameCallback(next);

@@ -240,6 +240,7 @@ def test_drop_paste_history_and_search(visitor, real_clip, samples):
     expect(page.locator("#drop")).to_have_class(re.compile("over"))
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     expect(page.locator("#jobs [data-state=done]")).to_have_count(2)
+    expect(page.locator("#counts")).to_have_text("2 judged")
     examine(page)
     page.evaluate(
         """data => document.body.dispatchEvent(

@@ -271,7 +271,17 @@ def test_the_history_is_searched_and_paged_without_scripts(site):
 def test_other_peoples_jobs_are_not_listed(site):
     site.add("secret.mp4")
     stranger = site.app.test_client()
-    assert "secret" not in stranger.get("/").text + stranger.get("/history").text
+    seen = stranger.get("/").text + stranger.get("/history").text
+    assert "secret" not in seen
+    assert "1 waiting" not in seen
+
+
+def test_how_many_files_wait_and_are_judged_is_said(site):
+    first, *_ = [site.add(f"{number}.mp4") for number in range(30)]
+    site.end(first, FAILED, error="It is damaged.")
+    site.store.claim(site.add("now.mp4"))
+    for page in ("/", "/history"):
+        assert "1 being judged, 29 waiting, 1 could not be judged" in words(site.read(page))
 
 
 def test_signing_in_leads_back_to_this_site_only(tmp_path):

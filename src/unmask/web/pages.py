@@ -39,8 +39,9 @@ _COLOURS = 7  # of people, in app.css
 @pages.get("/")
 def upload() -> str:
     """Where videos are handed in, and the latest jobs."""
-    jobs = services().store.list(guard.owner(), limit=_LATEST)
-    return render_template("upload.html", jobs=jobs)
+    store, owner = services().store, guard.owner()
+    jobs = store.list(owner, limit=_LATEST)
+    return render_template("upload.html", jobs=jobs, counts=store.counts(owner))
 
 
 @pages.get("/jobs/<id>")
@@ -71,10 +72,12 @@ def history() -> str:
     """All jobs of this browser, the newest first, with search."""
     search = request.args.get("search", "").strip()
     before = time_of(request.args.get("before") or None)
-    jobs = services().store.list(guard.owner(), search=search, limit=_PAGE + 1, before=before)
+    store, owner = services().store, guard.owner()
+    jobs = store.list(owner, search=search, limit=_PAGE + 1, before=before)
     return render_template(
-        "history.html", jobs=jobs[:_PAGE], search=search, older=len(jobs) > _PAGE, before=before
-    )
+        "history.html", jobs=jobs[:_PAGE], search=search, older=len(jobs) > _PAGE, before=before,
+        counts=store.counts(owner),
+    )  # fmt: skip
 
 
 @pages.get("/login")

@@ -117,11 +117,13 @@ class Store:
             query = select(func.count()).where(Job.state == QUEUED, Job.created < job.created)
             return session.scalar(query) or 0
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state."""
+    def counts(self, owner: str | None = None) -> dict[str, int]:
+        """How many jobs there are in each state, of all or of one owner."""
+        query = select(Job.state, func.count()).group_by(Job.state)
+        if owner is not None:
+            query = query.where(Job.owner == owner)
         with self._session() as session:
-            rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
-            return dict(rows.all())
+            return dict(session.execute(query).all())
 
     def cancel(self, id: str) -> bool:
         """Stop a job: at once if it waits, as soon as its worker sees it if it runs.

@@ -23,6 +23,7 @@ async function refresh(address = location.href) {
   if (mine !== latest) return; // a later search was faster
   localTimes(page);
   replace(page.getElementById("jobs"));
+  document.getElementById("counts").replaceChildren(...page.getElementById("counts").childNodes);
   const paging = page.getElementById("paging");
   if (paging) document.getElementById("paging").replaceWith(paging);
 }

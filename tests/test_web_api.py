@@ -359,6 +359,8 @@ def test_a_full_disk_is_told_and_takes_nothing(site, monkeypatch):
     assert answer.status_code == 507
     assert "disk is full" in answer.json["detail"]
     assert not site.jobs()
+    full.free = 2000  # one more copy of what has arrived
+    assert hand_in(client, MP4 + bytes(1000)).status_code == 202
 
 
 def test_what_is_deleted_makes_room_for_deleting(site, monkeypatch):

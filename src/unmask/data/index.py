@@ -101,7 +101,8 @@ def read_split(folder: Path, split: str) -> list[Crop]:
     A folder without an index but with ``{train,val,test}/{real,fake}/`` pictures is read as well;
     each picture then counts as a video and a group of its own.
     """
-    if (folder / INDEX_NAME).is_file():
+    is_split = (folder / INDEX_NAME).is_file()
+    if is_split:
         crops = [crop for crop in read_index(folder) if crop.split == split]
     else:
         crops = [
@@ -112,10 +113,9 @@ def read_split(folder: Path, split: str) -> list[Crop]:
             for name in [file.relative_to(folder).as_posix()]
         ]
     if not crops:
-        is_split = (folder / INDEX_NAME).is_file()
-        todo = "add videos, or run 'unmask split' with other --ratios"
-        if not is_split:
-            todo = "run 'unmask preprocess' and 'unmask split'"
+        todo = "run 'unmask preprocess' and 'unmask split'"
+        if is_split:
+            todo = "add videos, or run 'unmask split' with other --ratios"
         raise DatasetError(f"no {split} crops in {folder}: {todo}")
     return crops
 

@@ -180,6 +180,10 @@ def join_groups(sources: list[Source]) -> list[Source]:
         if source.label == "real":
             key = source.dataset, _stem(source)
             reals.setdefault(key, set()).add(_own_group(source))
+        elif _FACE_FORENSICS.fullmatch(_stem(source)):  # as if both were there
+            for name in _stem(source).split("_"):
+                group = _default_group(source, name)
+                reals.setdefault((source.dataset, name), set()).add(group)
     parent: dict[str, str] = {}
 
     def root(group: str) -> str:
@@ -194,12 +198,10 @@ def join_groups(sources: list[Source]) -> list[Source]:
         stem = _stem(source)
         joined = set(reals.get((source.dataset, stem), ()))
         for cut in (i for i, letter in enumerate(stem) if letter == "_"):
-            target = reals.get((source.dataset, stem[:cut]), set())
-            origin = reals.get((source.dataset, stem[cut + 1 :]), set())
-            if (target and origin) or _FACE_FORENSICS.fullmatch(stem):
+            target = reals.get((source.dataset, stem[:cut]))
+            origin = reals.get((source.dataset, stem[cut + 1 :]))
+            if target and origin:
                 joined |= target | origin
-        if _FACE_FORENSICS.fullmatch(stem):
-            joined |= {_default_group(source, name) for name in stem.split("_")}
         for group in joined:
             # The smaller name becomes the root, so names do not depend on the order of rows.
             first, second = sorted((root(group), root(_own_group(source))))

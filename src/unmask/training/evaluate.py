@@ -56,7 +56,8 @@ def evaluate(
     ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
     on where an interrupted run with the same output stopped. Raises DatasetError when there is
     nothing that could be judged, ModelError for a model that cannot be run, UsageError for
-    ``robustness`` without videos, and for ``record`` without, or with a ``calibration``.
+    ``robustness`` without videos, for ``record`` without, or with a ``calibration``, and for a
+    ``part`` that the manifest does not have.
     """
     values = resolve("evaluate", settings)
     rule = Rule.of(values)
@@ -68,8 +69,10 @@ def evaluate(
             "--record writes what the model alone does on videos: name some with --videos "
             "manifest.csv, and leave --calibration away"
         )
+    if not videos:
+        part = part or "test"
     sources = read_manifest(videos) if videos else []
-    crops = [] if videos else read_split(Path(split), part or "test")
+    crops = [] if videos else read_split(Path(split), part)
     parts = Counter(source.split or "no split" for source in sources)
     if videos and part:
         sources = [source for source in sources if source.split == part]
@@ -101,10 +104,10 @@ def evaluate(
         card = classifier.card
         own = [crop for crop in crops if not crop.augmented]
         if not own:
-            raise DatasetError(f"{split} has only augmented copies there: split it again")
+            raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
         kept = without_stills(own)
         scores = judge_crops(kept, Path(split), classifier, rule)
-        judged = f"the {part or 'test'} crops of {Path(split)}"
+        judged = f"the {part} crops of {Path(split)}"
         protocol = "a video's score is the mean of logits over all its crops, whoever they show"
         if len(own) < len(crops):
             protocol += f"; {len(crops) - len(own)} augmented copies are left out"

@@ -38,7 +38,7 @@ def health() -> tuple[dict[str, Any], int]:
     parts = {
         "database": _works(services.store.counts),
         "queue": _works(lambda: services.tasks.waiting),
-        "disk": services.has_room(upload_bytes(settings())),
+        "disk": services.has_room(2 * upload_bytes(settings())),
         "worker": worker.is_alive() if worker else None,  # None: on other machines
     }
     is_well = False not in parts.values()

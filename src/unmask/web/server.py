@@ -139,7 +139,9 @@ def _refusal(app: Flask, head: HTTPRequestParser, peer: str) -> type[RequestEnti
     is_too_long = head.content_length > adj.max_request_body_size
     if refusals[-1] or is_too_long:
         return refusals[-1] or _TooLarge
-    return None if app.extensions["unmask"].has_room(head.content_length) else _NoRoom
+    # Once as it arrives, once as it is taken out of its form.
+    has_room = app.extensions["unmask"].has_room(2 * head.content_length)
+    return None if has_room else _NoRoom
 
 
 class _TooLarge(RequestEntityTooLarge):

@@ -35,8 +35,8 @@ class Services:
         self.files.delete(id)
 
     def has_room(self, size: int) -> bool:
-        """Whether a file of so many bytes can be received, which takes that twice for a while."""
-        return shutil.disk_usage(self.folder).free > 2 * size
+        """Whether so many bytes can be written into this machine's folder."""
+        return shutil.disk_usage(self.folder).free > size
 
 
 def connect(settings: SimpleNamespace) -> Services:

@@ -389,6 +389,28 @@ def test_the_network_for_training_computes_what_the_saved_one_does():
         assert np.allclose(weight, same, rtol=1e-3, atol=1e-3), weight.path
 
 
+def test_starts_from_keras_own_xception_with_and_without_its_description(tmp_path):
+    import h5py
+    import keras
+
+    own = keras.applications.Xception(include_top=False, weights=None)
+    own.save(tmp_path / "whole.h5")
+    with h5py.File(tmp_path / "whole.h5") as whole, h5py.File(tmp_path / "notop.h5", "w") as bare:
+        weights = whole["model_weights"]  # what Keras publishes holds just this
+        bare.attrs.update(weights.attrs)
+        for name in weights:
+            weights.copy(name, bare)
+    layer = "block6_sepconv3"
+    for name, head in (("whole.h5", "moments"), ("notop.h5", "pool")):
+        model = xception.build(head=head)
+        model_file.initialise(model, str(tmp_path / name))
+        kernels = own.get_layer(layer).get_weights()
+        np.testing.assert_array_equal(model.get_layer(layer).get_weights()[1], kernels[1])
+    (tmp_path / "notop.h5").write_bytes(b"no such thing")
+    with pytest.raises(ModelError, match=r"notop\.h5 is no Keras model"):
+        model_file.initialise(model, str(tmp_path / "notop.h5"))
+
+
 def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
     fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 1, "trainable_layers": "6"})
     model = model_file.load(fitted.weights)

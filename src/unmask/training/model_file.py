@@ -14,16 +14,17 @@ import keras
 
 
 def initialise(model: keras.Model, init: str) -> None:
-    """Start from ``imagenet`` (Keras downloads it), ``random``, or an earlier ``.h5`` model.
+    """Start from ``imagenet`` (Keras downloads it), ``random``, or an ``.h5`` file.
 
-    Of a model with another head only the layers below are taken. Raises ModelError when the
-    weights cannot be had or do not fit.
+    That is an earlier model, of which only the layers below are taken where it has another head, or
+    Keras's own Xception without its top. Raises ModelError when the weights cannot be had or do not
+    fit.
     """
     if init == "random":
         return
     if init != "imagenet":
-        source = load(Path(init))
-        if head_of(source) == head_of(model):
+        source = _start(Path(init))
+        if len(source.get_weights()) == len(model.get_weights()):
             model.set_weights(source.get_weights())
             return
     else:
@@ -32,12 +33,27 @@ def initialise(model: keras.Model, init: str) -> None:
         except Exception as error:  # Keras raises a plain Exception when the download fails
             raise ModelError(
                 f"the ImageNet weights could not be downloaded ({error}): get on the internet "
-                "once, or start from a model you have with --init FILE.h5"
+                "once, or fetch xception_weights_tf_dim_ordering_tf_kernels_notop.h5 from Keras by "
+                "hand and give it with --init, as any model that you have"
             ) from None
     last = LAST_BLOCK[head_of(model)]
     if last not in {layer.name for layer in source.layers}:
         raise ModelError(f"{init} ends below {last}: it can start only a model with its own head")
     take_layers(model, source)
+
+
+def _start(path: Path) -> keras.Model:
+    """An earlier model, or Keras's Xception of an ``.h5`` with or without its layers' description.
+
+    Raises ModelError when it is neither.
+    """
+    try:
+        return load(path)
+    except ModelError as error:
+        try:
+            return keras.applications.Xception(include_top=False, weights=str(path))
+        except (OSError, ValueError, TypeError, KeyError):
+            raise error from None
 
 
 def load(path: Path) -> keras.Model:

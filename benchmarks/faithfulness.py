@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from unmask.classifier import Classifier
-from unmask.data.pseudo_fakes import FAMILIES, Portrait
+from unmask.data.pseudo_fakes import FAMILIES
+from unmask.data.warps import Portrait
 from unmask.explain import FAINT, heat_map
 from unmask.faces import FaceDetector, crop_face
 from unmask.mesh import FaceMesh

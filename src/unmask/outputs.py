@@ -1,7 +1,7 @@
 """Where the files go that are made of the inputs, one for each, and how a file is written."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,18 @@ def plan(
         taken.add(_place(output))
         outputs.append(output)
     return outputs
+
+
+def check_json(target: str | None, inputs: Iterable[Path]) -> None:
+    """Raise UsageError where --json would overwrite an input, as whoever takes it for a switch."""
+    from unmask.video import is_media  # brings the decoder
+
+    if target in (None, "-"):
+        return
+    path = Path(target)
+    there = filter(Path.exists, inputs) if path.exists() else ()
+    if is_media(path) or any(map(path.samefile, there)):
+        raise UsageError(f"--json takes the file to write, or '-': {target} looks like an input")
 
 
 @contextmanager

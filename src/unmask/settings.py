@@ -18,19 +18,23 @@ from unmask.errors import SettingError
 
 @dataclass(frozen=True)
 class Setting:
-    """One knob: its name, default, type, range, unit and the commands that have it."""
+    """One knob: name, default (which gives the type), range, unit, the commands that have it."""
 
     name: str
     default: Any
     help: str
     commands: tuple[str, ...]
-    type: type = int
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
     unit: str = ""
     bare: Any = None
     """The value when the option is given without one; None where it needs one."""
+
+    @property
+    def type(self) -> type:
+        """The type of its values, which is the default's."""
+        return type(self.default)
 
     @property
     def option(self) -> str:
@@ -127,7 +131,6 @@ SETTINGS: tuple[Setting, ...] = (
         "'exact': just these frames; 'fast' looks at the first two fifths of what lies between "
         "two keyframes, 'keyframes' at these alone, and both take frames nearby",
         _FACES,
-        type=str,
         choices=("exact", "fast", "keyframes"),
     ),
     # Which faces are found in them.
@@ -140,15 +143,7 @@ SETTINGS: tuple[Setting, ...] = (
         high=4096,
         unit="pixels",
     ),
-    Setting(
-        "detection_score",
-        0.7,
-        "how sure the face detector must be",
-        _FACES,
-        type=float,
-        low=0.05,
-        high=1,
-    ),
+    Setting("detection_score", 0.7, "how sure the face detector must be", _FACES, low=0.05, high=1),
     Setting(
         "min_face",
         30,
@@ -159,25 +154,19 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     # How they are judged.
     Setting(
-        "model",
-        "",
-        "the model's .xml file (default: the one shipped with Unmask)",
-        ("detect",),
-        type=str,
+        "model", "", "the model's .xml file (default: the one shipped with Unmask)", ("detect",)
     ),
     Setting(
         "calibration",
         "",
         "the file that 'unmask calibrate' made for this model (default: none)",
         ("detect", "evaluate"),
-        type=str,
     ),
     Setting(
         "threshold",
         0.5,
         "probability of fake from which the verdict is 'fake'",
         _VERDICTS,
-        type=float,
         low=0,
         high=1,
     ),
@@ -186,7 +175,6 @@ SETTINGS: tuple[Setting, ...] = (
         0.1,
         "closer to the threshold than this, the verdict is 'uncertain'",
         _VERDICTS,
-        type=float,
         low=0,
         high=0.5,
     ),
@@ -195,7 +183,6 @@ SETTINGS: tuple[Setting, ...] = (
         "person",
         "'person': as fake as the most fake person; 'mean': over all faces",
         _ANALYSIS,
-        type=str,
         choices=("person", "mean"),
     ),
     Setting(
@@ -212,7 +199,6 @@ SETTINGS: tuple[Setting, ...] = (
         "with --videos: judge every video again after compression, halving and blur, and report "
         "how the verdicts hold",
         ("evaluate",),
-        type=bool,
     ),
     Setting(
         "record",
@@ -220,7 +206,6 @@ SETTINGS: tuple[Setting, ...] = (
         "with --videos: write the figures into the model's card, so that reports can state them; "
         "the text is the set's name (default: do not)",
         ("evaluate",),
-        type=str,
     ),
     # What the file says of itself.
     Setting(
@@ -229,14 +214,12 @@ SETTINGS: tuple[Setting, ...] = (
         "also tell what the file's Content Credentials and tags say of where it comes from, which "
         "is never part of the score; --html always does",
         ("detect",),
-        type=bool,
     ),
     Setting(
         "trust_list",
         "",
         "PEM file with the certificates of those you trust to sign Content Credentials",
         ("detect",),
-        type=str,
     ),
     # What the machine gives.
     Setting("threads", 0, "processor threads (0: all)", _ANALYSIS, low=0, high=256),
@@ -246,7 +229,6 @@ SETTINGS: tuple[Setting, ...] = (
         "'auto' takes bfloat16 where the processor has it, and finds faces in eight bits; "
         "'f32' is the same on every machine",
         _ANALYSIS,
-        type=str,
         choices=("auto", "f32"),
     ),
     # From videos to face crops.
@@ -255,7 +237,6 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "CSV with path,label[,group,split,method,dataset] instead of a folder",
         ("preprocess",),
-        type=str,
     ),
     Setting(
         "size",
@@ -271,7 +252,6 @@ SETTINGS: tuple[Setting, ...] = (
         1.3,
         "side of the square crop over the longer side of the face; 'detect' always cuts at 1.3",
         ("preprocess",),
-        type=float,
         low=1,
         high=3,
     ),
@@ -280,16 +260,10 @@ SETTINGS: tuple[Setting, ...] = (
         "real",
         "'real': keep as many fake videos as real ones; 'none': keep all",
         ("preprocess",),
-        type=str,
         choices=("real", "none"),
     ),
     Setting(
-        "augment",
-        0,
-        "augmented copies written beside each crop",
-        ("preprocess",),
-        low=0,
-        high=20,
+        "augment", 0, "augmented copies written beside each crop", ("preprocess",), low=0, high=20
     ),
     Setting(
         "workers",
@@ -312,7 +286,6 @@ SETTINGS: tuple[Setting, ...] = (
         15.0,
         "turn altered copies by up to this, either way",
         ("preprocess", "train"),
-        type=float,
         low=0,
         high=180,
         unit="degrees",
@@ -322,7 +295,6 @@ SETTINGS: tuple[Setting, ...] = (
         0.1,
         "shift altered copies by up to this share of their side",
         ("preprocess", "train"),
-        type=float,
         low=0,
         high=0.5,
     ),
@@ -331,40 +303,22 @@ SETTINGS: tuple[Setting, ...] = (
         0.2,
         "enlarge or shrink altered copies by up to this share",
         ("preprocess", "train"),
-        type=float,
         low=0,
         high=0.9,
     ),
-    Setting(
-        "mirror",
-        True,
-        "mirror every second altered copy",
-        ("preprocess", "train"),
-        type=bool,
-    ),
+    Setting("mirror", True, "mirror every second altered copy", ("preprocess", "train")),
     # From crops to a split.
     Setting(
         "min_blur",
         20.0,
         "drop crops whose Laplacian variance, at 256 pixels, is below this",
         ("split",),
-        type=float,
         low=0,
     ),
-    Setting(
-        "ratios",
-        "70/15/15",
-        "shares of train, val and test in percent",
-        ("split",),
-        type=str,
-    ),
+    Setting("ratios", "70/15/15", "shares of train, val and test in percent", ("split",)),
     # From a split to weights.
     Setting(
-        "init",
-        "imagenet",
-        "where the weights start: imagenet, random, or an .h5 file",
-        ("train",),
-        type=str,
+        "init", "imagenet", "where the weights start: imagenet, random, or an .h5 file", ("train",)
     ),
     Setting(
         "head",
@@ -372,7 +326,6 @@ SETTINGS: tuple[Setting, ...] = (
         "what judges: 'pool' averages the last features; 'moments' looks at textures half way up, "
         "is fitted in one go on a frozen base, and carries further where real fakes are few",
         ("train",),
-        type=str,
         choices=("pool", "moments"),
     ),
     Setting(
@@ -380,7 +333,6 @@ SETTINGS: tuple[Setting, ...] = (
         0.3,
         "with --head moments: how strongly its weights are held small",
         ("train",),
-        type=float,
         low=1e-6,
         high=1e6,
     ),
@@ -397,7 +349,6 @@ SETTINGS: tuple[Setting, ...] = (
         "20",
         "how many of the base's last layers learn: a number or 'all'",
         ("train",),
-        type=str,
     ),
     Setting("batch", 16, "crops in a batch", ("train",), low=2, high=4096),
     Setting(
@@ -416,23 +367,14 @@ SETTINGS: tuple[Setting, ...] = (
         ("train",),
         low=0,
     ),
-    Setting("optimizer", "adam", "the optimizer", ("train",), type=str, choices=("adam", "adamw")),
-    Setting(
-        "learning_rate",
-        1e-4,
-        "the optimizer's learning rate",
-        ("train",),
-        type=float,
-        low=0,
-        high=1,
-    ),
+    Setting("optimizer", "adam", "the optimizer", ("train",), choices=("adam", "adamw")),
+    Setting("learning_rate", 1e-4, "the optimizer's learning rate", ("train",), low=0, high=1),
     Setting(
         "schedule",
         "plateau",
         "'plateau': x0.3 when validation loss stalls; 'cosine': warm up, "
         "then fall to zero over all epochs",
         ("train",),
-        type=str,
         choices=("plateau", "cosine"),
     ),
     Setting(
@@ -447,37 +389,19 @@ SETTINGS: tuple[Setting, ...] = (
         0.3,
         "what the learning rate is multiplied by then",
         ("train",),
-        type=float,
         low=0.01,
         high=1,
     ),
+    Setting("weight_decay", 1e-4, "how fast AdamW lets weights decay", ("train",), low=0, high=1),
+    Setting("dropout", 0.5, "dropout before the last layer", ("train",), low=0, high=0.95),
     Setting(
-        "weight_decay",
-        1e-4,
-        "how fast AdamW lets weights decay",
-        ("train",),
-        type=float,
-        low=0,
-        high=1,
-    ),
-    Setting(
-        "dropout", 0.5, "dropout before the last layer", ("train",), type=float, low=0, high=0.95
-    ),
-    Setting(
-        "label_smoothing",
-        0.0,
-        "how far labels are pulled towards 0.5",
-        ("train",),
-        type=float,
-        low=0,
-        high=0.5,
+        "label_smoothing", 0.0, "how far labels are pulled towards 0.5", ("train",), low=0, high=0.5
     ),
     Setting(
         "average",
         0.0,
         "decay of a running average of the weights, which is what is validated and saved (0: none)",
         ("train",),
-        type=float,
         low=0,
         high=0.99999,
     ),
@@ -493,7 +417,6 @@ SETTINGS: tuple[Setting, ...] = (
         "accuracy",
         "which epoch is kept: best validation accuracy, best video-level AUC, or the last",
         ("train",),
-        type=str,
         choices=("accuracy", "auc", "last"),
     ),
     Setting(
@@ -501,7 +424,6 @@ SETTINGS: tuple[Setting, ...] = (
         "auto",
         "'auto': float16 on a GPU, bfloat16 on processors that have it",
         ("train",),
-        type=str,
         choices=("auto", "bfloat16", "float16", "off"),
     ),
     Setting(
@@ -510,7 +432,6 @@ SETTINGS: tuple[Setting, ...] = (
         "share of each batch's fakes that is synthesised from the real "
         "crops (1: all, which is also what the bare option means)",
         ("train",),
-        type=float,
         low=0,
         high=1,
         bare=1.0,
@@ -520,7 +441,6 @@ SETTINGS: tuple[Setting, ...] = (
         ",".join(f"{family}={share:g}" for family, share in FAMILY_SHARES.items()),
         "the families of synthesised fakes and how often each is taken",
         ("train",),
-        type=str,
     ),
     Setting(
         "degrade",
@@ -528,7 +448,6 @@ SETTINGS: tuple[Setting, ...] = (
         "how hard crops are compressed, rescaled, blurred and recoloured on the fly, real and fake "
         "alike (0: not at all; the bare option means 1)",
         ("train",),
-        type=float,
         low=0,
         high=1,
         bare=1.0,
@@ -542,14 +461,13 @@ SETTINGS: tuple[Setting, ...] = (
         high=1024,
         unit="pixels",
     ),
-    Setting("resume", False, "go on where an interrupted run stopped", ("train",), type=bool),
+    Setting("resume", False, "go on where an interrupted run stopped", ("train",)),
     # From weights to what is shipped.
     Setting(
         "false_positives",
         0.05,
         "share of real videos that may be called fake at 0.5 when calibrating",
         ("export", "calibrate"),
-        type=float,
         low=0,
         high=0.5,
     ),
@@ -559,87 +477,52 @@ SETTINGS: tuple[Setting, ...] = (
         "cross_swap",
         "how faces are forged",
         ("synthesize",),
-        type=str,
         choices=tuple(FAMILY_SHARES),
     ),
     # Watching.
-    Setting(
-        "interval",
-        60.0,
-        "time between two refreshes",
-        ("monitor",),
-        type=float,
-        low=0.2,
-        unit="seconds",
-    ),
-    Setting("once", False, "print one picture and stop", ("monitor",), type=bool),
+    Setting("interval", 60.0, "time between two refreshes", ("monitor",), low=0.2, unit="seconds"),
+    Setting("once", False, "print one picture and stop", ("monitor",)),
     # The web application.
-    Setting(
-        "config",
-        "",
-        "TOML file with settings by their names, e.g. port = 8080",
-        _WEB,
-        type=str,
-    ),
+    Setting("config", "", "TOML file with settings by their names, e.g. port = 8080", _WEB),
     Setting(
         "host",
         "127.0.0.1",
         "address to listen on; any but this machine's own needs --access-token",
         ("serve",),
-        type=str,
     ),
     Setting("port", 5000, "port to listen on", ("serve",), low=0, high=65535),
-    Setting(
-        "data_folder",
-        "unmask_data",
-        "where uploads, results and the database are kept",
-        _WEB,
-        type=str,
-    ),
+    Setting("data_folder", "unmask_data", "where uploads, results and the database are kept", _WEB),
     Setting(
         "judge_here",
         True,
         "analyse on this machine too; else 'unmask worker' does it elsewhere",
         ("serve",),
-        type=bool,
     ),
     Setting(
         "access_token",
         "",
         "secret that people and programs have to give, at least 16 characters (default: none)",
         ("serve",),
-        type=str,
     ),
     Setting(
         "allowed_origins",
         "",
         "other web pages that may use the API, e.g. https://news.example; several with commas",
         ("serve",),
-        type=str,
     ),
     Setting(
         "trusted_proxy",
         "",
         "address of the reverse proxy whose X-Forwarded-* headers are believed (default: none)",
         ("serve",),
-        type=str,
     ),
     Setting("upload_limit", 500, "largest upload", _WEB, low=1, unit="MB"),
-    Setting(
-        "longest_video",
-        30.0,
-        "longer videos are refused",
-        _WEB,
-        type=float,
-        low=0.01,
-        unit="minutes",
-    ),
+    Setting("longest_video", 30.0, "longer videos are refused", _WEB, low=0.01, unit="minutes"),
     Setting(
         "time_limit",
         60.0,
         "an analysis that takes longer is stopped",
         _WEB,
-        type=float,
         low=0.01,
         unit="minutes",
     ),
@@ -651,36 +534,23 @@ SETTINGS: tuple[Setting, ...] = (
         low=1,
     ),
     Setting(
-        "upload_rate",
-        30,
-        "uploads that one client may start",
-        ("serve",),
-        low=1,
-        unit="a minute",
+        "upload_rate", 30, "uploads that one client may start", ("serve",), low=1, unit="a minute"
     ),
     Setting(
         "retention",
         24.0,
         "uploads and results are deleted after this",
         ("serve",),
-        type=float,
         low=0.001,
         unit="hours",
     ),
-    Setting(
-        "web_addresses",
-        False,
-        "also take the web address of a video, and fetch it",
-        _WEB,
-        type=bool,
-    ),
+    Setting("web_addresses", False, "also take the web address of a video, and fetch it", _WEB),
     Setting(
         "database",
         "",
         "SQLAlchemy's address of a PostgreSQL, postgresql+pg8000://... (default: SQLite in the "
         "data folder)",
         _WEB,
-        type=str,
     ),
     Setting(
         "queue",
@@ -688,14 +558,12 @@ SETTINGS: tuple[Setting, ...] = (
         "address of a Redis that hands jobs to workers, redis://... (default: SQLite in the data "
         "folder)",
         _WEB,
-        type=str,
     ),
     Setting(
         "storage",
         "",
         "where files are kept: a shared folder, or s3://BUCKET/FOLDER (default: the data folder)",
         _WEB,
-        type=str,
     ),
 )
 

@@ -7,7 +7,8 @@ import av
 import cv2
 import numpy as np
 
-from unmask.data.pseudo_fakes import FAMILIES, Portrait
+from unmask.data.pseudo_fakes import FAMILIES
+from unmask.data.warps import Portrait
 from unmask.errors import UsageError
 from unmask.faces import FaceDetector, crop_face, crop_square
 from unmask.mesh import FaceMesh

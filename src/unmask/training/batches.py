@@ -14,7 +14,8 @@ import numpy as np
 from unmask.data.augment import Augmentation, affine
 from unmask.data.degrade import degrade
 from unmask.data.index import Crop
-from unmask.data.pseudo_fakes import Portrait, synthesise
+from unmask.data.pseudo_fakes import synthesise
+from unmask.data.warps import Portrait
 from unmask.errors import DatasetError
 from unmask.mesh import FaceMesh
 from unmask.settings import FAMILY_SHARES

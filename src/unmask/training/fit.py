@@ -16,6 +16,7 @@ from unmask.errors import DatasetError, ModelError
 from unmask.outputs import in_one_step
 from unmask.settings import parse_shares, resolve
 from unmask.training import model_file, xception
+from unmask.training.average import Average
 from unmask.training.batches import Batches, validation_set
 from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
@@ -147,7 +148,7 @@ class _Run:
         # XLA makes this network five times slower on a processor.
         self.model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
         self.model.optimizer.build(self.model.trainable_variables)
-        self.average = self.model.get_weights() if s.average else None
+        self.average = Average(self.model, s.average)
         self.class_weight = None if self.batches.paired else _balanced(train)
 
     def train(self) -> None:
@@ -183,7 +184,7 @@ class _Run:
             weights = self.class_weight
             self.sums += self.model.train_on_batch(crops, labels, class_weight=weights)
             self.step += 1
-            self._update_average()
+            self.average.update(self.epoch * self.steps + self.step)
             rate = (self.step - first) * len(crops) / (time.monotonic() - started)
             progress.update(task, completed=self.step, rate=rate, loss=self.sums[0] / self.step)
             if not progress.console.is_terminal and self.step % _LOG_STEPS == 0:
@@ -207,7 +208,7 @@ class _Run:
         self.history.append(row)
         if is_best(self.history, s.select):
             self.best_epoch = self.epoch
-            with _weights_swapped(self.model, self.average):
+            with self.average.in_place():
                 model_file.save(self.model, self.best_path, s.size)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros(2)
         self._save_checkpoint()
@@ -220,7 +221,7 @@ class _Run:
 
     def _validate(self) -> dict[str, float]:
         """Loss and accuracy over validation crops, AUC over their videos (mean of logits)."""
-        with _weights_swapped(self.model, self.average):
+        with self.average.in_place():
             fake = np.concatenate([
                 self.model.predict_on_batch(
                     np.stack(self.val_images[i : i + _VALIDATION_BATCH]).astype(np.float32) / 255
@@ -246,15 +247,6 @@ class _Run:
         done = (self.epoch * self.steps + self.step + 1) / (self.settings.epochs * self.steps)
         return learning_rate(self.settings, self.history, done)
 
-    def _update_average(self) -> None:
-        if self.average is None:
-            return
-        steps = self.epoch * self.steps + self.step
-        decay = min(self.settings.average, (1 + steps) / (10 + steps))
-        for mean, now in zip(self.average, self.model.get_weights(), strict=True):
-            mean *= decay
-            mean += (1 - decay) * now
-
     def _save_checkpoint(self) -> None:
         """Everything needed to go on, in one file that is whole or not there."""
         state = {
@@ -265,7 +257,7 @@ class _Run:
         arrays = {f"weight{i}": w for i, w in enumerate(self.model.get_weights())}
         for i, variable in enumerate(self.model.optimizer.variables):
             arrays[f"optimizer{i}"] = np.asarray(variable)
-        for i, mean in enumerate(self.average or []):
+        for i, mean in enumerate(self.average.weights):
             arrays[f"average{i}"] = mean
         with in_one_step(self._checkpoint_path) as partial, partial.open("wb") as file:
             np.savez(file, state=json.dumps(state), **arrays)
@@ -287,8 +279,7 @@ class _Run:
         self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
         for i, variable in enumerate(self.model.optimizer.variables):
             variable.assign(saved[f"optimizer{i}"])
-        if self.average is not None:
-            self.average = [saved[f"average{i}"] for i in range(len(self.average))]
+        self.average.weights = [saved[f"average{i}"] for i in range(len(self.average.weights))]
         self.epoch, self.step, self.sums = state["epoch"], state["step"], np.array(state["sums"])
         self.history, self.best_epoch = state["history"], state["best_epoch"]
 
@@ -302,22 +293,6 @@ class _Run:
                     tf.summary.scalar(key, value)
         writer.close()
         learning_curve(self.history, self.output / "learning_curve.png")
-
-
-class _weights_swapped:
-    """Within the block the model has the averaged weights, if there are any."""
-
-    def __init__(self, model: keras.Model, average: list[np.ndarray] | None):
-        self.model, self.average = model, average
-
-    def __enter__(self):
-        if self.average is not None:
-            self.own = self.model.get_weights()
-            self.model.set_weights(self.average)
-
-    def __exit__(self, *_):
-        if self.average is not None:
-            self.model.set_weights(self.own)
 
 
 def make_batches(split: Path, train: list[Crop], s: SimpleNamespace) -> Batches:

@@ -232,6 +232,8 @@ def test_inputs_are_found_in_order(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "folder.mp4").mkdir()
+    for ours in ("b.annotated.mp4", "b.annotated-2.mp4", "._b.mp4"):  # or of macOS
+        (tmp_path / ours).touch()
     found = [p.relative_to(tmp_path).as_posix() for p in find_inputs([tmp_path])]
     assert found == ["a.JPG", "b.mp4", "sub/c.mkv", "sub/deep/d.webm"]
     text = tmp_path / "sub/notes.txt"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unmask.analyze import Analyzer, analyze
 from unmask.classifier import SHIPPED, Classifier
-from unmask.errors import DatasetError, ModelError
+from unmask.errors import DatasetError, ModelError, UsageError
 from unmask.training.calibrate import calibrate_held_out, fit_calibration
 from unmask.training.calibrate_videos import calibrate_on_videos, cross_fitted
 from unmask.training.evaluate import evaluate
@@ -125,10 +125,11 @@ def forty(tmp_path_factory, real_clip, fake_clip):
 
 
 def test_from_videos_to_detect(forty, tmp_path, monkeypatch):
-    summary = calibrate_on_videos("shipped", forty, tmp_path, threads=1, false_positives=0.1)
+    options = {"threads": 1, "every": 5}
+    summary = calibrate_on_videos("shipped", forty, tmp_path, false_positives=0.1, **options)
     path = tmp_path / "calibration.json"
     made = json.loads(path.read_text())
-    assert f"--calibration {path}" in summary
+    assert f"next: unmask detect --every 5 --calibration {path} PATH" in summary
     assert (made["real_videos"], made["fake_videos"], made["groups"]) == (20, 20, 40)
     assert made["model"]["sha256"] == json.loads(SHIPPED.with_suffix(".json").read_text())["sha256"]
     assert made["false_positive_rate"]["measured"] <= made["false_positive_rate"]["asked"] == 0.1
@@ -148,7 +149,7 @@ def test_from_videos_to_detect(forty, tmp_path, monkeypatch):
         raise AssertionError("judged twice")
 
     monkeypatch.setattr(Analyzer, "analyze", judge_again)
-    other = calibrate_on_videos("shipped", forty, tmp_path, threads=1, false_positives=0.5)
+    other = calibrate_on_videos("shipped", forty, tmp_path, false_positives=0.5, **options)
     assert other != summary
     with pytest.raises(AssertionError, match="judged twice"):
         evaluate("shipped", videos=forty, output=tmp_path, threads=1, calibration=str(path))
@@ -161,6 +162,19 @@ def test_too_few_videos_are_told_before_any_is_judged(forty, tmp_path):
     with pytest.raises(DatasetError, match="20 real and 19 fake videos are too few"):
         calibrate_on_videos("shipped", few, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_for_evaluating_is_not_fitted_to(forty, tmp_path):
+    header, *rows = forty.read_text().splitlines()
+    split = forty.with_name("split.csv")
+    parts = ("val", "test")
+    split.write_text(
+        "\n".join([f"{header},split", *(f"{r},{parts[n % 2]}" for n, r in enumerate(rows))])
+    )
+    with pytest.raises(UsageError, match="--part val"):
+        calibrate_on_videos("shipped", split, tmp_path / "out")
+    with pytest.raises(DatasetError, match="10 real and 10 fake videos are too few"):
+        calibrate_on_videos("shipped", split, tmp_path / "out", part="val")
 
 
 @pytest.fixture

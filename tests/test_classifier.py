@@ -117,6 +117,10 @@ def test_an_impossible_calibration_is_refused(copy):
     assert "impossible" in refused(copy)
 
 
-@pytest.mark.parametrize("name", ["best.h5", "best.keras", "best.onnx"])
+@pytest.mark.parametrize("name", ["best.h5", "best.keras"])
 def test_a_trained_model_is_sent_to_export(name):
     assert f"unmask export {name}" in refused(Path(name))
+
+
+def test_an_exported_model_is_sent_to_the_form_beside_it():
+    assert "give the .xml beside it" in refused(Path("best.onnx"))

@@ -61,6 +61,8 @@ def test_the_table(capsys, real_clip, fake_clip):
         (["clip.mp4", "--json", "no/such/folder.jsonl"], "cannot write no/such/folder.jsonl"),
         (["--json", "clip.mp4", "clip.mp4"], "clip.mp4 looks like an input"),
         (["clip.mp4", "no_ending", "--json", "./no_ending"], "./no_ending looks like an input"),
+        (["clip.mp4", "--json", "x.html", "--html", "x.html"], "or is another output"),
+        (["clip.mp4", "--html", "x.html", "--robustness", "--sampling", "fast"], "--sampling fast"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message):
@@ -77,6 +79,18 @@ def test_wrong_usage_is_exit_code_2(capsys, tmp_path, monkeypatch, args, message
     assert message in err
     assert err.count("\n") == 1
     assert args == ["."] or (folder / "clip.mp4").read_text() == "no video"
+
+
+def test_a_very_long_name_does_not_stop_the_others(capsys, tmp_path, real_frame):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    for name in ("ä" * 124 + ".png", "short.png"):
+        assert cv2.imwrite(str(folder / name), real_frame[:, :, ::-1])
+    written = ["--html", out, "--annotate", out, "--json", out / "all.jsonl"]
+    code, _, err = run(capsys, "detect", folder, *written, "--threads", "1")
+    assert (code, err) == (0, "")
+    assert len(list(out.glob("*.html"))) == len(list(out.glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize("args", [

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from unmask import Analyzer
 from unmask.classifier import SHIPPED
 from unmask.cli import main
 from unmask.compare import compare
@@ -122,6 +123,19 @@ def test_wrong_usage_is_told(reports, tmp_path, capsys, args, message):
     (tmp_path / "cut.jsonl").write_text(line("x.mp4", "77", "real", 0.3) + '\n{"schema_ver')
     (tmp_path / "odd.jsonl").write_text(line("x.mp4", "77", "real", float("nan")))
     assert main(["compare", *args]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [([], 1, "none.xml"), (["--json", "none/x.json"], 2, "cannot write none/x.json")],
+)
+def test_what_is_missing_is_told_before_anything_is_judged(
+    real_clip, capsys, monkeypatch, more, code, message
+):
+    monkeypatch.setattr(Analyzer, "analyze", None)
+    other = "shipped" if more else "none.xml"
+    assert main(["compare", "shipped", other, str(real_clip), *more]) == code
     assert message in capsys.readouterr().err
 
 

@@ -63,6 +63,7 @@ def test_manifest_takes_what_people_write(tmp_path):
         ("path,label\n,fake\n", "line 2: no path"),
         ("path,label,split\na.mp4,fake,later\n", "line 2: split 'later'"),
         ("path,label\n" + "no.mp4,real\n" * 9, "and 4 more"),
+        ("path,label,method,group\na.mp4,fake,Swap, v2,p1\n", "line 2: more values .*quote"),
         (b"path,label\n\xff.mp4,real\n", "UTF-8"),
     ],
 )
@@ -99,6 +100,12 @@ def test_folder_of_videos_images_and_frames(tmp_path):
     assert {source.label for name, source in found.items() if name[:4] == "fake"} == {"fake"}
     assert found["real/a.mp4"].group == found["fake/swap/a.mp4"].group
     assert [path.name for path in frame_files(tmp_path / "real/walk")] == ["f2.png", "f10.png"]
+
+
+def test_frames_beside_a_picture_of_another_name_are_not_torn_apart(tmp_path):
+    touch(tmp_path, *(f"real/walk/f{n}.png" for n in range(9)), "real/walk/thumb.png")
+    with pytest.raises(DatasetError, match=r"walk looks like a video's frames, but thumb\.png"):
+        scan_dataset(tmp_path)
 
 
 def test_folder_without_media_says_what_was_found(tmp_path):
@@ -141,6 +148,21 @@ def test_a_stated_group_is_kept():
     assert found == {"real/000": "000", "real/003": "003", "fake/000_003": "mine"}
     found = groups("real/000", "fake/000", **{"real/000": "person"})
     assert found["fake/000"] == found["real/000"]
+
+
+@pytest.mark.parametrize("stated", ["a", "a.mp4"])
+def test_a_fake_whose_group_names_its_original_joins_it(stated):
+    names = ("real/a", "real/b", "fake/x")
+    for dataset in ("", "DFDC"):
+        sources = [
+            Source(
+                Path(f"{name}.mp4"), name, name.split("/")[0], dataset=dataset,
+                group=stated if name == "fake/x" else "",
+            )
+            for name in names
+        ]  # fmt: skip
+        found = {source.name: source.group for source in join_groups(sources)}
+        assert found["fake/x"] == found["real/a"] != found["real/b"]
 
 
 def test_same_names_in_two_datasets_are_not_joined():

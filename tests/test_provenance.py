@@ -316,5 +316,17 @@ def test_detect_tells_where_a_file_says_it_comes_from(real_clip, capsys, monkeyp
     assert main(["detect", str(real_clip), "--provenance", "--max-frames", "1"]) == 0
     assert "names FFmpeg ('Lavf')" in capsys.readouterr().out
     monkeypatch.setattr(Analyzer, "analyze", None)  # it is told before anything is judged
-    assert main(["detect", str(real_clip), "--provenance", "--trust-list", str(real_clip)]) == 2
+    assert main(["detect", str(real_clip), "--trust-list", str(real_clip)]) == 2
     assert "trust list" in capsys.readouterr().err
+
+
+def test_detect_names_the_signer_and_what_does_not_hold(tmp_path, signed, studio, capsys):
+    trusted = write(tmp_path / "own.pem", studio.root)
+    path = write(tmp_path / "signed.mp4", signed)
+    options = ["--trust-list", str(trusted), "--max-frames", "1"]
+    assert main(["detect", str(path), *options]) == 0
+    assert "Signed by Test Signer." in capsys.readouterr().out
+    damaged = bytearray(signed)
+    damaged[signed.index(b"mdat") + 1000] ^= 1
+    assert main(["detect", str(write(tmp_path / "a.mp4", damaged)), *options]) == 0
+    assert "Problem: the file is not the one that was signed." in capsys.readouterr().out

@@ -29,6 +29,15 @@ def test_wrong_values_are_refused_with_words(name, value):
         resolve("detect", {name: value})
 
 
+def test_a_wrong_variable_is_named_and_an_empty_one_is_unset(monkeypatch):
+    monkeypatch.setenv("UNMASK_EVERY", "")
+    assert resolve("detect").every == 15
+    monkeypatch.setenv("UNMASK_EVERY", "often")
+    with pytest.raises(SettingError, match="UNMASK_EVERY is set so"):
+        resolve("detect")
+    assert resolve("detect", {"every": 3}).every == 3
+
+
 def test_wrong_setting_on_the_command_line_is_wrong_usage(capsys):
     assert main(["detect", ".", "--every", "0"]) == 2
     assert "--every must be between 1" in capsys.readouterr().err
@@ -50,7 +59,8 @@ def test_shares_of_families_add_up_to_one():
 
 
 @pytest.mark.parametrize("text", ["", "self_blend", "self_blend=0", "gan=1", "self_blend=-1",
-                                  "self_blend=nan", "self_blend=inf"])  # fmt: skip
+                                  "self_blend=nan", "self_blend=inf",
+                                  "self_blend=1,self_blend=2"])  # fmt: skip
 def test_senseless_shares_are_refused(text):
     with pytest.raises(SettingError, match="--families"):
         parse_shares(text)

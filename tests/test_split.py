@@ -274,6 +274,14 @@ def test_one_class_is_warned_about(tmp_path):
     assert "warning: train has no fake crops" in str(summary)
 
 
+def test_fakes_that_share_no_group_with_a_real_video_are_warned_about(tmp_path):
+    whole = people()
+    assert "warning" not in str(split(write_crops(tmp_path / "a", whole), tmp_path / "out"))
+    apart = [replace(c, group=f"{c.group} {c.label}") for c in whole]
+    summary = split(write_crops(tmp_path / "b", apart), tmp_path / "out")
+    assert "warning: no fake shares a group with a real video" in str(summary)
+
+
 @given(st.data())
 def test_any_changed_byte_of_a_crop_is_noticed(data):
     image = np.random.default_rng(1).integers(0, 255, (12, 12, 3), np.uint8)

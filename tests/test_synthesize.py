@@ -1,5 +1,7 @@
 """Forging a whole video, and what is refused before anything is lost."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -62,5 +64,8 @@ def test_an_output_that_makes_no_sense_is_refused_and_the_source_kept(tmp_path, 
 
 
 def test_a_sheet_shows_every_family_of_six_people(tmp_path, samples):
-    sheet(samples / "people", tmp_path / "sheet.png", seed=4)
+    folder = tmp_path / "people"
+    shutil.copytree(samples / "people", folder)
+    (folder / "0.jpg").write_text("no picture")
+    assert "(1 picture could not" in sheet(folder, tmp_path / "sheet.png", seed=4)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (6 * 128, (1 + 5 * 2) * 128, 3)

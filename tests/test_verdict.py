@@ -52,7 +52,7 @@ def test_the_most_fake_person_decides_if_seen_long_enough():
     assert verdict.confidence == verdict.probability
     assert verdict.name == "fake"
     assert verdict.reason == (
-        "The most suspicious of 3 people, person 2, seen from 1.0 s to 2.0 s in 3 frames, "
+        "The most suspicious of 3 people, person 2, seen from 0:01.0 to 0:02.0 in 3 frames, "
         "looks manipulated (probability of fake 0.95)."
     )
     assert judge(people, Rule(min_track_frames=2)).probability == pytest.approx(sigmoid(9))
@@ -61,7 +61,7 @@ def test_the_most_fake_person_decides_if_seen_long_enough():
 def test_where_nobody_is_seen_long_all_count():
     verdict = judge([person(1, -2), person(2, 2)], Rule())
     assert verdict.probability == pytest.approx(sigmoid(2))
-    assert "person 2, seen at 0.0 s in 1 frame," in verdict.reason
+    assert "person 2, seen at 0:00.0 in 1 frame," in verdict.reason
 
 
 def test_mean_over_all_faces():

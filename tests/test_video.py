@@ -236,6 +236,34 @@ def test_rotation_of_a_phone_video(tmp_path):
     assert np.abs(frames[0].image.astype(int) - upright).mean() < 10
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"), [("4/3", (128, 64)), ("8/9", (96, 72)), ("1.01", (96, 64))]
+)
+def test_pixels_that_are_not_square_are_shown_so(tmp_path, shape, size):
+    path = write_video(tmp_path / "a.mp4", [corners()] * 3, encoder={"sar": shape})
+    video, frames = sample(path, every=1)
+    assert (video.info.width, video.info.height) == size
+    expected = cv2.resize(corners(), size)
+    assert np.abs(frames[2].image.astype(int) - expected).mean() < 10
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.gif"])
+def test_a_picture_in_a_container_for_films_is_an_image(tmp_path, name):
+    path = tmp_path / name
+    assert cv2.imwrite(str(path), corners())
+    video, frames = sample(path)
+    assert len(frames) == 1
+    assert (video.info.is_image, video.info.fps, video.info.duration_seconds) == (True, None, None)
+    assert not Video(write_video(tmp_path / "b.gif", numbered(2), "gif", "rgb8")).info.is_image
+
+
+def test_a_second_picture_behind_a_jpeg_is_not_looked_at(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    (tmp_path / "a.jpg").write_bytes(jpeg(picture) + jpeg(picture[:50, :50]))
+    video, frames = sample(tmp_path / "a.jpg")
+    assert (len(frames), video.frames_decoded, video.damage) == (1, 1, None)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_also_mirrored(tmp_path, orientation):
     data = jpeg(corners(), orientation)
@@ -259,6 +287,15 @@ def test_a_file_that_breaks_off_gives_what_it_has(tmp_path, name):
     assert len(frames) == -(-video.frames_decoded // 5)
     if name != "a.ts":  # which states no duration
         assert "it should last 3.0 s" in video.damage
+
+
+def test_a_fragmented_file_that_breaks_off_is_damaged(tmp_path):
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    path = write_video(tmp_path / "a.mp4", noise(75), options=options, encoder={"g": "25"})
+    assert sample(path)[0].damage is None
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert "breaks off within a picture" in sample(path)[0].damage
 
 
 def noise(count: int) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """The main job: a path -> a Report. The only room that knows all the others."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from unmask.classifier import Classifier
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import Exhibits
 from unmask.faces import FaceDetector
+from unmask.outputs import ANNOTATED
 from unmask.processors import processors
 from unmask.quality import bits_per_pixel
 from unmask.report import Report
@@ -21,6 +23,7 @@ from unmask.tracks import Track
 from unmask.verdict import Rule, Verdict, judge, no_face, sigmoid, track_probability
 from unmask.video import Video, is_media
 
+_COPY = re.compile(rf"{re.escape(ANNOTATED)}(-\d+)?$")  # ends the stem of an annotated copy
 _MOST_STREAMS = 4  # batches judged side by side: each takes memory
 
 Progress = Callable[[float], None]
@@ -30,12 +33,14 @@ Progress = Callable[[float], None]
 def find_inputs(paths: Iterable[Path]) -> list[Path]:
     """The files to judge: files as they are, folders with all media in them, sorted by name.
 
+    Annotated copies in a folder are left out: they are what this very tool made of others.
     Raises UsageError for a path that is not there or is no file, and a folder without media.
     """
     inputs: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if is_media(p) and p.is_file())
+            media = (p for p in path.rglob("*") if is_media(p) and p.is_file())
+            found = sorted(p for p in media if not _COPY.search(p.stem))
             if not found:
                 raise UsageError(f"no videos or images in {path}: give a folder that has some")
             inputs += found
@@ -67,7 +72,8 @@ class Analyzer:
 
     def __init__(self, **settings: Any):
         self.settings = s = resolve("detect", settings)
-        if s.provenance and s.trust_list:
+        s.provenance |= bool(s.trust_list)
+        if s.trust_list:
             from unmask.credentials import checked_list
 
             checked_list(Path(s.trust_list))  # not after the first film

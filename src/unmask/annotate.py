@@ -16,14 +16,13 @@ from av.error import FFmpegError
 from unmask.container import in_words
 from unmask.drawing import Overlay
 from unmask.errors import UnmaskError, UnreadableError, UsageError
-from unmask.outputs import in_one_step, plan
+from unmask.outputs import ANNOTATED, in_one_step, plan
 from unmask.report import Report
 from unmask.video import Frame, Video, is_image
 from unmask.video_writer import write_video
 
 _VIDEO_ENDS = (".mp4",)
 _IMAGE_ENDS = (".png", ".jpg", ".jpeg")
-_MARK = ".annotated"  # in the names of what is put into a folder
 
 
 def plan_outputs(inputs: Sequence[Path], target: Path) -> list[Path]:
@@ -45,9 +44,9 @@ def plan_outputs(inputs: Sequence[Path], target: Path) -> list[Path]:
 def _name(path: Path) -> tuple[str, str]:
     """Stem and ending of an input's copy in a folder."""
     if not is_image(path):
-        return path.stem + _MARK, _VIDEO_ENDS[0]
+        return path.stem + ANNOTATED, _VIDEO_ENDS[0]
     end = path.suffix.lower()
-    return path.stem + _MARK, end if end in _IMAGE_ENDS else ".png"
+    return path.stem + ANNOTATED, end if end in _IMAGE_ENDS else ".png"
 
 
 def annotate(

@@ -19,7 +19,7 @@ from unmask.errors import ModelError
 from unmask.runtime import WEIGHTS, compile_model
 
 SHIPPED = WEIGHTS / "xception.xml"
-_TRAINED_SUFFIXES = (".h5", ".keras", ".onnx")
+_TRAINED_SUFFIXES = (".h5", ".keras")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ def weights_sha256(model: Path) -> str:
 
 def _read_card(path: Path) -> Card:
     """The card of the model at ``path`` (an .xml file), once its weights are known to fit it."""
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(f"{path.name} is not the form that is run here: give the .xml beside it")
     if path.suffix.lower() in _TRAINED_SUFFIXES:
         raise ModelError(
             f"{path.name} is a trained model, not the form that is run here: turn it into that "

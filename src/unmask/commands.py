@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from unmask.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -171,13 +173,20 @@ def evaluate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     "unmask calibrate shipped --videos manifest.csv --false-positives 0.02",
     _path("model", "an .h5 or .xml; 'shipped' is Unmask's own"),
     _path("--videos", "the manifest (path,label,...) of the videos", metavar="CSV", required=True),
+    Argument(
+        "--part",
+        "which part of the manifest, by its column 'split' (default: all, if none is test)",
+        {"choices": ("train", "val", "test")},
+    ),
     _path("--output", "where calibration.json and the results go", "calibration_results"),
 )
 def calibrate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Write ``calibration.json`` and a reliability diagram; go on where a run stopped."""
     from unmask.training.calibrate_videos import calibrate_on_videos
 
-    print(calibrate_on_videos(args.model, args.videos, args.output, **vars(settings)))
+    print(
+        calibrate_on_videos(args.model, args.videos, args.output, part=args.part, **vars(settings))
+    )
     return 0
 
 
@@ -265,6 +274,8 @@ def synthesize(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     from unmask.data.synthesize import sheet, synthesize
 
     if args.source.is_dir():
+        if args.donor:
+            raise UsageError("a sheet shows all families on the folder's own portraits: no --donor")
         print(sheet(args.source, args.output, seed=settings.seed))
     else:
         print(synthesize(args.source, args.output, donor=args.donor, **vars(settings)))

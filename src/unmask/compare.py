@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from unmask.console import output_console, safe_text, table_of_files, verdict_te
 from unmask.errors import UsageError
 from unmask.report import SCHEMA_VERSION
 from unmask.verdict import VERDICTS
+
+if TYPE_CHECKING:
+    from unmask.analyze import Analyzer
 
 _MODEL_SUFFIXES = (".xml", ".h5", ".keras", ".onnx")  # all but .xml are refused, with a reason
 _FEWEST_TO_CORRELATE = 3  # two points always lie on a line
@@ -143,11 +146,11 @@ def compare(
         raise UsageError(
             f"{a} and {b} are reports already: give no videos, or a model ('shipped' or an .xml)"
         )
-    # The reports first: nobody wants to wait for a model and then hear of a damaged file.
-    read = [None if is_model else _read(Path(side))
-            for side, is_model in zip((a, b), models, strict=True)]  # fmt: skip
-    judged = [_judge(str(side), paths, settings) if entries is None else entries
-              for side, entries in zip((a, b), read, strict=True)]  # fmt: skip
+    # Nobody wants to wait for one side and then hear that the other cannot be read.
+    sides = [_model(str(side), settings) if is_model else _read(Path(side))
+             for side, is_model in zip((a, b), models, strict=True)]  # fmt: skip
+    judged = [side if isinstance(side, list) else _judge(side, str(name), paths)
+              for name, side in zip((a, b), sides, strict=True)]  # fmt: skip
     pairs, only_a, only_b = _match(*judged)
     pairs.sort(key=lambda pair: (not pair.verdict_changed, -abs(pair.change or 0)))
     return Comparison(str(a), str(b), pairs, only_a, only_b)
@@ -189,19 +192,24 @@ def _is_model(side: str | Path) -> bool:
     return str(side) == "shipped" or Path(side).suffix.lower() in _MODEL_SUFFIXES
 
 
-def _judge(model: str, paths: Sequence[Path], settings: dict[str, Any]) -> list[Judged]:
+def _model(name: str, settings: dict[str, Any]) -> "Analyzer":
+    from unmask.analyze import Analyzer
+
+    # A calibration belongs to one model only, so one in the environment is not for these.
+    return Analyzer(
+        model="" if name == "shipped" else name, calibration="", provenance=False, trust_list="",
+        **settings,
+    )  # fmt: skip
+
+
+def _judge(analyzer: "Analyzer", name: str, paths: Sequence[Path]) -> list[Judged]:
     from rich.console import Console
     from rich.progress import track
 
-    from unmask.analyze import Analyzer, find_inputs
+    from unmask.analyze import find_inputs
 
-    inputs = find_inputs(paths)
-    # A calibration belongs to one model only, so one in the environment is not for these.
-    analyzer = Analyzer(
-        model="" if model == "shipped" else model, calibration="", provenance=False, **settings
-    )
-    console = Console(stderr=True)
-    bar = track(inputs, model, console=console, transient=True, disable=not console.is_terminal)
+    inputs, console = find_inputs(paths), Console(stderr=True)
+    bar = track(inputs, name, console=console, transient=True, disable=not console.is_terminal)
     return [_judged(analyzer.analyze(path).to_dict()) for path in bar]
 
 

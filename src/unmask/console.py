@@ -178,5 +178,10 @@ def print_reports(reports: list[Report]) -> None:
 
 def _origin(provenance: "Provenance") -> str:
     """What a file says of where it comes from, in a few sentences."""
-    credentials = provenance.credentials
-    return " ".join([credentials.reason, *credentials.actions, *provenance.hints])
+    credentials, signer = provenance.credentials, provenance.credentials.signer
+    said = [credentials.reason]
+    if signer:
+        said.append(f"Signed by {signer.name or signer.issuer or 'somebody without a name'}")
+    said += [f"Problem: {problem}" for problem in credentials.problems]
+    said += [*credentials.actions, *provenance.hints]
+    return " ".join(text if text.endswith((".", "?")) else f"{text}." for text in said)

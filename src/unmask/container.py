@@ -11,6 +11,7 @@ import struct
 from typing import BinaryIO
 
 import av
+import cv2
 import numpy as np
 from av.error import FFmpegError
 from av.sidedata import sidedata
@@ -26,6 +27,9 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,gif,h264,hevc,"
     "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+_STILL_BRANDS = ("avif", "mif1", "heic", "heix")  # of ISO files that hold a picture, not a film
+_NEARLY_SQUARE = 0.03
+_WIDEST_PIXEL = 4.0
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 # PyAV does not know the newest kinds of side data (EXIF is 31) and then refuses to show any.
@@ -60,6 +64,27 @@ def picture_streams(container: av.container.InputContainer) -> list[av.VideoStre
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
+def is_still(container: av.container.InputContainer) -> bool:
+    """Whether a file is a picture by its kind. A GIF may be one, too: see ``Video``."""
+    brand = container.metadata.get("major_brand", "").strip()
+    return container.format.name.endswith("_pipe") or brand in _STILL_BRANDS
+
+
+def pixel_shape(stream: av.VideoStream) -> float:
+    """How wide a stream's pixels are for their height: 1 is square, as nearly always.
+
+    What nearly is, or is beyond what any camera makes, counts as square.
+    """
+    shape = float(stream.sample_aspect_ratio or 1)
+    is_usual = abs(shape - 1) <= _NEARLY_SQUARE or not 1 / _WIDEST_PIXEL <= shape <= _WIDEST_PIXEL
+    return 1.0 if is_usual else shape
+
+
+def shown_size(width: int, height: int, shape: float) -> tuple[int, int]:
+    """The width and height of a picture once its pixels are square; no side gets shorter."""
+    return round(width * max(shape, 1)), round(height * max(1 / shape, 1))
+
+
 def has_end(jpeg: bytes) -> bool:
     """Whether a JPEG's picture is there to its last byte: FFmpeg paints what is missing grey."""
     # Segments are skipped by their length: one may hold a small JPEG of its own. Between them is
@@ -91,12 +116,16 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def upright_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A frame as it is meant to be seen: RGB ``uint8`` (height, width, 3).
+def upright_rgb(frame: av.VideoFrame, shape: float = 1.0) -> np.ndarray:
+    """A frame as it is meant to be seen: RGB ``uint8`` (height, width, 3), of square pixels.
 
-    Raises one of DECODER_ERRORS for the few pixel formats that have no way to RGB.
+    ``shape`` is what its pixels have: ``pixel_shape``. Raises one of DECODER_ERRORS for the few
+    pixel formats that have no way to RGB.
     """
     image = frame.to_ndarray(format="rgb24")
+    if shape != 1:
+        size = shown_size(frame.width, frame.height, shape)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     transpose, left_right, upside_down = orientation(frame)
     if transpose:
         image = image.transpose(1, 0, 2)

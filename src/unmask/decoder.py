@@ -30,10 +30,11 @@ _REORDERED = 32  # packets: H.264 shows a picture at most 16 later than it is co
 class Decoder:
     """An open file and the decoder of its first picture stream.
 
-    ``stream`` and ``first``, its first frame, are as the decoder has them: clock, colours, pixel
-    shape. ``is_wanted`` says of a picture, by its time stamp and number, whether it is
+    ``stream`` and ``first``, its first frame, are as the decoder has them: clock and colours.
+    ``is_wanted`` says of a picture, by its time stamp and number, whether it is
     wanted: others are left out where no wanted one is built on them (None: all are wanted).
     ``coded_until`` is the latest time stamp that was read since one was given, shown or not.
+    ``breaks_off`` is whether the file ended within a picture.
 
     Raises UnreadableError when the file is missing, empty, of no known kind, has no picture, or
     is larger than MAX_PIXELS.
@@ -42,6 +43,7 @@ class Decoder:
     def __init__(self, path: Path, threads: int):
         self._failed = self._broken = 0  # packets, pictures
         self._problems: dict[str, str] = {}  # what is wrong with the file, by kind
+        self.breaks_off = False
         self.is_wanted: Callable[[int, int], bool] | None = None
         self.coded_until: int | None = None
         self._numbers: dict[int, int] = {}  # of the wanted pictures in the decoder, by time stamp
@@ -85,7 +87,8 @@ class Decoder:
             except StopIteration:
                 raise UnreadableError(
                     f"not one picture of {name} could be decoded ({self.damage or 'no frames'}): "
-                    "the file is damaged, cut off, an animated WebP, or its pictures are too large"
+                    "the file is damaged, cut off, an animated WebP, or its pictures are over "
+                    f"{MAX_PIXELS / 1e6:.0f} million pixels"
                 ) from None
         except BaseException:
             self.close()
@@ -202,6 +205,7 @@ class Decoder:
             for count, packet in enumerate(self.container.demux(self.stream)):
                 if count == 0 and self._is_cut_off_jpeg(packet):
                     self._problems["end"] = "its last part is missing"
+                self.breaks_off |= packet.is_corrupt  # FFmpeg says so where the file's end cuts it
                 # An empty packet that has a time, usual in AVI, would make the decoder stop early.
                 if packet.size or packet.dts is None:
                     yield packet

@@ -9,6 +9,7 @@ from unmask.console import JsonLines, Table
 from unmask.errors import UsageError
 from unmask.explain import Exhibits
 from unmask.outputs import check_json
+from unmask.robustness import check_sampling
 
 
 def detect(
@@ -27,9 +28,10 @@ def detect(
     UsageError for outputs that cannot be, before anything is judged.
     """
     inputs = find_inputs(paths)
-    check_json(json, inputs)
-    if robustness and not html:
-        raise UsageError("--robustness is shown on the page: add --html FILE")
+    if robustness:
+        if not html:
+            raise UsageError("--robustness is shown on the page: add --html FILE")
+        check_sampling(settings.sampling)
     outputs, pages = [], []
     if annotate:
         from unmask.annotate import annotate_all, plan_outputs
@@ -39,6 +41,7 @@ def detect(
         from unmask import html_report
 
         pages = html_report.plan_pages(inputs, html)
+    check_json(json, [*inputs, *outputs, *pages])
     writer = JsonLines(json, len(inputs)) if json else Table(len(inputs))
     reports = []
     asked = settings.provenance or bool(pages)
@@ -47,6 +50,7 @@ def detect(
         for number, path in enumerate(inputs):
             exhibits = Exhibits() if pages else None
             report = analyzer.analyze(path, on_progress=writer.progress, exhibits=exhibits)
+            writer.add(report)
             if pages:
                 altered = (
                     html_report.verdicts_when_altered(analyzer, report) if robustness else None
@@ -57,7 +61,6 @@ def detect(
                     command_line=command_line, cuts=exhibits.cuts, altered=altered,
                 )  # fmt: skip
                 html_report.write_page(pages[number], page)
-            writer.add(report)
             if outputs:
                 reports.append(report)
     return annotate_all(reports, outputs, settings.threads) if outputs else []

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from unmask.report import Report, TrackReport
-from unmask.text import clock
+from unmask.text import count, span
 from unmask.verdict import most_possible
 
 SMALL_FACE = 100.0
@@ -52,17 +52,14 @@ def deciding(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
 
 def seen(track: TrackReport) -> str:
     """When a person was seen, e.g. 'from 0:00.0 to 0:02.4 in 5 frames'."""
-    frames = _frames(len(track.frames))
-    if track.first_second == track.last_second:
-        return f"at {clock(track.first_second)} in {frames}"
-    return f"from {clock(track.first_second)} to {clock(track.last_second)} in {frames}"
+    return span(track.first_second, track.last_second, len(track.frames))
 
 
-def rate(figure: Sequence[float | None], count: int = 0) -> str:
-    """A measured share and its interval in words; ``count`` is that of the cases, if known."""
+def rate(figure: Sequence[float | None], cases: int = 0) -> str:
+    """A measured share and its interval in words; ``cases`` is how many there were, if known."""
     value, low, high = figure
-    if count and not value:  # resampling nothing but successes gives no interval
-        return f"none of {count}; up to {100 * most_possible(count):.0f} in 100 remain possible"
+    if cases and not value:  # resampling nothing but successes gives no interval
+        return f"none of {cases}; up to {100 * most_possible(cases):.0f} in 100 remain possible"
     between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
     return f"{100 * value:.0f} in 100{between}"
 
@@ -90,7 +87,7 @@ def warnings(report: Report) -> list[str]:
             "manipulated photo is found: a video of the same person would say more."
         )
     elif 0 < report.frames_judged < FEW_FRAMES:
-        frames = _frames(report.frames_judged)
+        frames = count(report.frames_judged, "frame")
         found.append(
             f"The verdict hangs on {frames} (few: under {FEW_FRAMES}), so each weighs much: a "
             "longer piece of video says more."
@@ -121,7 +118,3 @@ def face_warnings(track: TrackReport) -> list[str]:
             "25 degrees). The model was trained mainly on frontal faces."
         )
     return found
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"

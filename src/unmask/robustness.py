@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from unmask.errors import UnreadableError
+from unmask.errors import UnreadableError, UsageError
 from unmask.video import Video, VideoInfo
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class AlteredVerdict:
     alteration: str
     verdict: str
     probability_fake: float | None
+
+
+def check_sampling(sampling: str) -> None:
+    """Raise UsageError for a setting by which a copy would be looked at in other frames."""
+    if sampling != "exact":
+        raise UsageError(
+            f"--robustness cannot go with --sampling {sampling}: copies have their keyframes "
+            "elsewhere, so other frames would be compared. Leave one of them away"
+        )
 
 
 def altered_copy(

@@ -96,6 +96,8 @@ def parse_shares(text: str) -> dict[str, float]:
     shares = {}
     for part in text.split(","):
         family, _, number = (piece.strip() for piece in part.partition("="))
+        if family in shares:
+            raise SettingError(f"--families names {family} twice")
         try:
             shares[family] = float(number)
         except ValueError:
@@ -218,7 +220,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "trust_list",
         "",
-        "PEM file with the certificates of those you trust to sign Content Credentials",
+        "PEM file with the certificates of those you trust to sign Content Credentials; includes "
+        "--provenance",
         ("detect",),
     ),
     # What the machine gives.
@@ -584,12 +587,23 @@ def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNames
     for name in given:
         if name not in table:
             raise SettingError(f"'{command}' has no setting {name!r}; it has {', '.join(table)}")
-    given = {
-        s.name: os.environ[s.variable] for s in table.values() if s.variable in os.environ
-    } | given
-    if given.get("config"):
-        given = _configured(Path(given["config"]), table) | given
-    return SimpleNamespace(**{n: s.check(given.get(n, s.default)) for n, s in table.items()})
+    environment = {
+        s.name: os.environ[s.variable]
+        for s in table.values()
+        if os.environ.get(s.variable) and s.name not in given  # an empty one counts as unset
+    }
+    values = environment | given
+    if values.get("config"):
+        values = _configured(Path(values["config"]), table) | values
+    settings = SimpleNamespace()
+    for name, setting in table.items():
+        try:
+            setattr(settings, name, setting.check(values.get(name, setting.default)))
+        except SettingError as error:
+            if name in environment:
+                raise SettingError(f"{error} ({setting.variable} is set so)") from None
+            raise
+    return settings
 
 
 def _configured(file: Path, table: Mapping[str, Setting]) -> dict[str, Any]:

@@ -18,6 +18,17 @@ def one_line(value: Any, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, e.g. '1 frame' or '3 frames'."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def span(first: float, last: float, frames: int) -> str:
+    """When somebody was seen, e.g. 'from 0:00.0 to 0:02.4 in 5 frames', by seconds."""
+    where = f"at {clock(first)}" if first == last else f"from {clock(first)} to {clock(last)}"
+    return f"{where} in {count(frames, 'frame')}"
+
+
 def clock(second: float, digits: int = 1) -> str:
     """Seconds as m:ss.s, or h:mm:ss.s from an hour on."""
     scale = 10**digits

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from unmask.text import count, span
 from unmask.tracks import Track
 
 VERDICTS = ("fake", "real", "uncertain", "no_face", "unreadable")
@@ -84,7 +85,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
     if rule.aggregate == "mean":
         probability = sigmoid(np.mean([s.logit for t in tracks for s in t.sightings]))
         faces = sum(len(t.sightings) for t in tracks)
-        subject = f"The mean over {_count(faces, 'face')} of {_people(len(tracks))}"
+        subject = f"The mean over {count(faces, 'face')} of {_people(len(tracks))}"
     else:
         long = [t for t in tracks if len(t.sightings) >= rule.min_track_frames]
         worst = max(long or tracks, key=track_probability)
@@ -93,7 +94,8 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         if len(tracks) > 1:
             parts = [f"The most suspicious of {_people(len(tracks))}", f"person {worst.id}"]
         if not is_image:
-            parts.append(_seen(worst))
+            seen = worst.first_second, worst.last_second, len(worst.sightings)
+            parts.append(f"seen {span(*seen)}")
         subject = ", ".join(parts) + ("," if len(parts) > 1 else "")
     name = rule.verdict(probability)
     figures = f"(probability of fake {probability:.2f})"
@@ -112,7 +114,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
 
 def no_face(frames: int, min_face: int, detection_score: float, is_image: bool = False) -> Verdict:
     """The verdict where no face was found in any of the ``frames`` looked at."""
-    place = "the picture" if is_image else _count(frames, "frame")
+    place = "the picture" if is_image else count(frames, "frame")
     more = "" if is_image else "at more frames (--every), or "
     return Verdict(
         "no_face",
@@ -120,17 +122,6 @@ def no_face(frames: int, min_face: int, detection_score: float, is_image: bool =
         f"judge. If there is one, look {more}for smaller (--min-face) or less clear ones "
         f"(--detection-score, now {detection_score:g}).",
     )
-
-
-def _seen(track: Track) -> str:
-    count = len(track.sightings)
-    if count == 1:
-        return f"seen at {track.first_second:.1f} s in 1 frame"
-    return f"seen from {track.first_second:.1f} s to {track.last_second:.1f} s in {count} frames"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _people(number: int) -> str:

@@ -9,12 +9,20 @@ from pathlib import Path
 import av
 import numpy as np
 
-from unmask.container import DECODER_ERRORS, in_words, orientation, upright_rgb
+from unmask.container import (
+    DECODER_ERRORS,
+    in_words,
+    is_still,
+    orientation,
+    pixel_shape,
+    shown_size,
+    upright_rgb,
+)
 from unmask.decoder import Decoder
 from unmask.errors import UnreadableError
 from unmask.timetable import TIME_STAMP_ERROR, Timetable, read_timetable
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"))
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts",
      ".wmv", ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".ogg", ".mxf", ".gif", ".vob")
@@ -33,7 +41,8 @@ class Frame:
     """One decoded picture.
 
     ``index`` counts decoded frames from 0, ``second`` comes from the container's time stamps,
-    ``image`` is RGB ``uint8`` (height, width, 3), already rotated as it is meant to be seen.
+    ``image`` is RGB ``uint8`` (height, width, 3) as it is meant to be seen: already rotated, and
+    with square pixels.
     """
 
     index: int
@@ -45,7 +54,7 @@ class Frame:
 class VideoInfo:
     """What the file says of itself; ``duration_seconds`` and ``fps`` are None where it does not.
 
-    ``width`` and ``height`` are those of the displayed (rotated) picture, in pixels.
+    ``width`` and ``height`` are those of the picture as shown, rotated and with square pixels.
     """
 
     width: int
@@ -68,6 +77,8 @@ def _stated_seconds(stream: av.VideoStream) -> float | None:
 
 def is_media(path: Path) -> bool:
     """Whether the name looks like a video or an image (used when folders are searched)."""
+    if path.name.startswith("._"):  # what macOS puts beside a file on other systems' disks
+        return False
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -102,14 +113,17 @@ class Video:
     @property
     def damage(self) -> str | None:
         """What is wrong with the file, as far as it was sampled."""
-        return self._decoder.damage or self._cut_off
+        known = self._decoder.damage or self._cut_off
+        return known or ("it breaks off within a picture" if self._decoder.breaks_off else None)
 
     def _probe(self) -> VideoInfo:
         (stream, first), container = self.source, self._decoder.container
-        width, height = first.width, first.height
+        image = is_still(container) or self._is_gif_of_one_picture()
+        # What photos say of their pixels' shape is often wrong, and nobody heeds it.
+        self._pixel_shape = 1.0 if image else pixel_shape(stream)
+        width, height = shown_size(first.width, first.height, self._pixel_shape)
         if orientation(first)[0]:
             width, height = height, width
-        image = container.format.name.endswith("_pipe")
         duration = fps = None
         if not image:
             whole = container.duration and container.duration / av.time_base
@@ -122,7 +136,13 @@ class Video:
                 fps = float(stream.average_rate)
         if duration is not None and duration <= 0:
             duration = None
-        return VideoInfo(width, height, duration, fps, stream.codec_context.name, image)
+        return VideoInfo(
+            width, height, duration, fps, stream.codec_context.codec.canonical_name, image
+        )
+
+    def _is_gif_of_one_picture(self) -> bool:
+        stream, container = self._decoder.stream, self._decoder.container
+        return container.format.name == "gif" and len(read_timetable(self.path, stream).frames) == 1
 
     def sample(
         self, every: int = 15, max_frames: int = 0, sampling: str = "exact"
@@ -159,6 +179,8 @@ class Video:
             self.frames_decoded += 1
             last = self.frames_decoded - 1, frame
             yield last
+            if self.info.is_image:  # what may follow is a small copy, or a map of depth or light
+                return
         end = self._second(*reversed(last))
         until = self._decoder.coded_until
         if until is not None:  # the last frames may have been left out
@@ -238,14 +260,14 @@ class Video:
 
     @property
     def source(self) -> tuple[av.VideoStream, av.VideoFrame]:
-        """The stream and its first frame as the decoder has them: clock, colours, pixel shape."""
+        """The stream and its first frame as the decoder has them: clock and colours."""
         return self._decoder.stream, self._decoder.first
 
     def _check_end(self, second: float) -> None:
         """Note as damage that the last frame, at ``second``, comes long before the stated end."""
         stated = self._stated_end
         is_early = stated and second + max(1.0, 0.05 * stated) < stated
-        if is_early and self._sees_end and not self.damage:
+        if is_early and self._sees_end and not self._decoder.damage:
             self._cut_off = f"its pictures end at {second:.1f} s, it should last {stated:.1f} s"
 
     def _second(self, frame: av.VideoFrame, index: int) -> float:
@@ -256,7 +278,7 @@ class Video:
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         try:
-            return upright_rgb(frame)
+            return upright_rgb(frame, self._pixel_shape)
         except DECODER_ERRORS as error:
             raise UnreadableError(
                 f"the pictures of {self.path.name} ({frame.format.name}) have no way to RGB: "

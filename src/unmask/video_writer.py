@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from unmask.container import DECODER_ERRORS, open_container, orientation
+from unmask.container import DECODER_ERRORS, open_container
 from unmask.video import Frame, Video
 
 _KEPT_SOUND = ("aac", "mp3", "opus", "flac")  # what browsers play out of an MP4
@@ -43,10 +43,10 @@ def write_video(video: Video, frames: Iterator[Frame], output: Path, threads: in
 
 
 class _Encoder:
-    """H.264 with the source's colours and pixel shape."""
+    """H.264 with the source's colours."""
 
     def __init__(self, video: Video, out: av.container.OutputContainer, threads: int):
-        stream, first = video.source
+        _, first = video.source
         rate = Fraction(video.info.fps or 25).limit_denominator(1001)
         self._out, self._width, self._height = out, video.info.width, video.info.height
         self._coded = out.add_stream("libx264", rate=rate)
@@ -57,9 +57,6 @@ class _Encoder:
         coder.height = self._height + self._height % 2
         coder.pix_fmt, coder.thread_count = "yuv420p", threads
         coder.time_base = first.time_base
-        shape = stream.codec_context.sample_aspect_ratio
-        if shape:
-            coder.sample_aspect_ratio = 1 / shape if orientation(first)[0] else shape
         # The matrix that made RGB of the pictures makes YUV of them again: no colour shifts. What
         # was RGB all along gets the one that players take for granted.
         matrix = Colorspace.ITU709 if first.colorspace == _RGB else first.colorspace

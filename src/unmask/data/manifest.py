@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from unmask.video import is_image, is_media
 _LABEL_NAMES = {"real": "real", "0": "real", "fake": "fake", "1": "fake"}
 _SPLIT_NAMES = {"": "", "valid": "val", "validation": "val"} | {name: name for name in SPLITS}
 _FACE_FORENSICS = re.compile("[0-9]{3}_[0-9]{3}")
+_MOSTLY_FRAMES = 0.8  # of a folder's images named alike, and it is a video's frames
 _SHOWN = 5  # problems of a manifest that one error message lists
 
 
@@ -67,6 +69,8 @@ def read_manifest(path: str | Path) -> list[Source]:
     for number, row in lines:
         values = {name: value.strip() for name, value in zip(header, row, strict=False)}
         source, problem = _source_of_row(values, path.parent)
+        if any(value.strip() for value in row[len(header) :]):
+            problem = "more values than the header names: quote a value that has a comma in it"
         if source:
             earlier = seen.setdefault(os.path.realpath(source.path), number)
             if earlier != number:
@@ -150,9 +154,23 @@ def _media(folder: Path, is_top: bool = False) -> Iterator[Path]:
 
 
 def _are_frames(files: list[Path]) -> bool:
-    """Whether these are images that are named alike but for their numbers."""
-    names = {re.sub("[0-9]+", "#", path.name.lower()) for path in files}
-    return all(map(is_image, files)) and len(names) == 1 and "#" in min(names)
+    """Whether these are images that are named alike but for their numbers.
+
+    Raises DatasetError where most are, but not all: judged one by one, a video would be torn apart.
+    """
+    if not all(map(is_image, files)):
+        return False
+    names = Counter(re.sub("[0-9]+", "#", path.name.lower()) for path in files)
+    ((usual, count),) = names.most_common(1)
+    if "#" not in usual or count < _MOSTLY_FRAMES * len(files):
+        return False
+    if count < len(files):
+        odd = next(f for f in files if re.sub("[0-9]+", "#", f.name.lower()) != usual)
+        raise DatasetError(
+            f"{odd.parent} looks like a video's frames, but {odd.name} is named otherwise: move it "
+            "away, or list what is there in a CSV and give --manifest FILE.csv"
+        )
+    return True
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -170,7 +188,8 @@ def natural_key(path: Path) -> list:
 def join_groups(sources: list[Source]) -> list[Source]:
     """Fill in the groups that are not stated, so that a fake stays with what it was made from.
 
-    The default group is the file's stem (or the folder's name). A fake without a stated group
+    The default group is the file's stem (or the folder's name). A fake whose stated group is the
+    name of a real video without one, as DFDC's 'original' is, joins that. A fake without one
     also joins every real video of the same dataset that has its stem, and, when it is named
     ``<target>_<source>`` after two real videos, both of these. A name like FaceForensics++'s
     ``000_003`` tells by itself that it is made of ``000`` and ``003``, whichever of them are there.
@@ -192,12 +211,22 @@ def join_groups(sources: list[Source]) -> list[Source]:
             group = above
         return group
 
+    unstated = {
+        (source.dataset, name): _own_group(source)
+        for source in sources
+        if source.label == "real" and not source.group
+        for name in (_stem(source), _text(source.path.name))
+    }
     for source in sources:
-        if source.label == "real" or source.group:
+        if source.label == "real":
             continue
         stem = _stem(source)
-        joined = set(reals.get((source.dataset, stem), ()))
-        for cut in (i for i, letter in enumerate(stem) if letter == "_"):
+        if source.group:
+            named = unstated.get((source.dataset, source.group))
+            joined = {named} if named else set()
+        else:
+            joined = set(reals.get((source.dataset, stem), ()))
+        for cut in (i for i, letter in enumerate(stem) if letter == "_" and not source.group):
             target = reals.get((source.dataset, stem[:cut]))
             origin = reals.get((source.dataset, stem[cut + 1 :]))
             if target and origin:

@@ -28,6 +28,7 @@ class Summary:
     groups: Counter = field(default_factory=Counter)
     dropped: Counter = field(default_factory=Counter)  # by (label, reason)
     wanted: Sequence[str] = SPLITS  # the parts that --ratios gives anything
+    is_unrelated: bool = False  # no fake is in a group with a real video
 
     def __str__(self) -> str:
         lines = []
@@ -46,6 +47,11 @@ class Summary:
                 for label in LABELS
                 if not self.crops[split, label]
             ]
+        if self.is_unrelated:
+            lines.append(
+                "warning: no fake shares a group with a real video: if some show the same people "
+                "or were made of these videos, state groups in a manifest, or parts leak"
+            )
         lines.append(f"next: unmask train {self.output}")
         return "\n".join(lines)
 
@@ -82,6 +88,8 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
             "--min-face or --min-blur, or preprocess more videos"
         )
     parts = assign(good, shares, s.seed)
+    of_fakes, of_reals = ({c.group for c in good if c.is_fake == fake} for fake in (True, False))
+    summary.is_unrelated = bool(of_fakes and of_reals) and not of_fakes & of_reals
     placed = []
     for crop in good:
         part = parts[crop.group]

@@ -9,9 +9,10 @@ import numpy as np
 
 from unmask.data.pseudo_fakes import FAMILIES
 from unmask.data.warps import Portrait
-from unmask.errors import UsageError
+from unmask.errors import UnreadableError, UsageError
 from unmask.faces import FaceDetector, crop_face, crop_square
 from unmask.mesh import FaceMesh
+from unmask.text import count
 from unmask.video import Video, is_image
 
 _SHEET_ROWS = 6
@@ -77,9 +78,13 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     """
     _check_output(output, _SHEET_ENDS)
     detector, mesh, people = FaceDetector(), FaceMesh(), []
+    skipped = 0
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
-        if found := _largest_face(path, detector, mesh):
-            people.append(found)
+        try:
+            if found := _largest_face(path, detector, mesh):
+                people.append(found)
+        except UnreadableError:
+            skipped += 1
         if len(people) == _SHEET_ROWS:
             break
     if len(people) < 2:
@@ -98,7 +103,8 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     quality = (cv2.IMWRITE_JPEG_QUALITY, 88) if output.suffix.lower() == ".jpg" else ()
     _, data = cv2.imencode(output.suffix, picture[:, :, ::-1], quality)
     output.write_bytes(data)  # unlike OpenCV's own writing it tells when it fails
-    return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}"
+    unread = f" ({count(skipped, 'picture')} could not be read)" if skipped else ""
+    return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}{unread}"
 
 
 def _largest_face(path: Path, detector: FaceDetector, mesh: FaceMesh) -> Portrait | None:

@@ -13,9 +13,9 @@ from unmask.calibration import SCHEMA_VERSION
 from unmask.classifier import Card
 from unmask.data.index import ENOUGH_VIDEOS, LABELS
 from unmask.data.manifest import read_manifest
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, UsageError
 from unmask.outputs import in_one_step
-from unmask.settings import resolve
+from unmask.settings import for_command, resolve
 from unmask.training import plots
 from unmask.training.calibrate import Calibration, fit_calibration, too_few
 from unmask.training.evaluate import evaluate
@@ -32,23 +32,33 @@ _MEASURED = {
 
 
 def calibrate_on_videos(
-    model: str | Path, videos: str | Path, output: str | Path, **settings: Any
+    model: str | Path,
+    videos: str | Path,
+    output: str | Path,
+    part: str | None = None,
+    **settings: Any,
 ) -> str:
     """Fit on the labelled ``videos`` of a manifest; write ``calibration.json`` into ``output``.
 
-    The videos are judged by ``evaluate``, whose results are in ``output`` as well: nothing is
-    judged twice. Beside the file a reliability diagram is drawn, before and after. Returns a
-    summary. Raises as ``evaluate`` and ``fit_calibration`` do; too few videos are told before any
-    is judged.
+    ``part`` takes those alone of which the column 'split' says so; a manifest with a part 'test'
+    needs it, or what is to be evaluated later would be fitted to. The videos are judged by
+    ``evaluate``, whose results are in ``output`` as well: nothing is judged twice. Beside the file
+    a reliability diagram is drawn, before and after. Returns a summary. Raises as ``evaluate`` and
+    ``fit_calibration`` do; too few videos are told before any is judged.
     """
     values = vars(resolve("calibrate", settings))
     allowed = values.pop("false_positives")
-    listed = [source.label for source in read_manifest(videos)]
+    sources = read_manifest(videos)
+    if not part and any(source.split == "test" for source in sources):
+        raise UsageError(
+            f"{videos} has a part 'test', which is for evaluating: fit to another by --part val"
+        )
+    listed = [source.label for source in sources if part in (None, source.split)]
     if min(map(listed.count, LABELS)) < ENOUGH_VIDEOS:
         raise too_few(*map(listed.count, LABELS), ENOUGH_VIDEOS)
     # Whatever the environment says, the card's own probabilities are what is mapped.
     judged = evaluate(
-        model, videos=videos, output=output, calibration="", record="", robustness=False,
+        model, videos=videos, output=output, part=part, calibration="", record="", robustness=False,
         threshold=0.5, **values,
     )  # fmt: skip
     scored = judged.videos.scored
@@ -66,7 +76,10 @@ def calibrate_on_videos(
         {"before": (labels, before), "after, cross-fitted": (labels, after)},
         path.with_name(DIAGRAM_NAME),
     )
-    return _summary(judged.card, found, measured, len(judged.videos.unscored), path, model)
+    return _summary(
+        judged.card, found, measured, len(judged.videos.unscored), path,
+        _detect_options(model, judged.settings),
+    )  # fmt: skip
 
 
 def cross_fitted(
@@ -127,7 +140,7 @@ def _write(
 
 def _summary(
     card: Card, found: Calibration, measured: Sequence[Measurement], not_scored: int, path: Path,
-    model: str | Path,
+    options: Sequence[str],
 ) -> str:  # fmt: skip
     left_out = f", {not_scored} not scored" if not_scored else ""
     lines = [
@@ -138,7 +151,6 @@ def _summary(
     for name, title in _MEASURED.items():
         before, after = (str(measurement.metrics[name]) for measurement in measured)
         lines.append(f"{title:26}{before:28}{after}")
-    option = "" if str(model) == "shipped" else f"--model {Path(model).with_suffix('.xml')} "
     lines += [
         "Rates are at 0.5; brackets are 95 % intervals over groups. Fitting and measuring on the",
         "same videos flatters, so each video's 'after' is by a fit without its group. The offset",
@@ -147,6 +159,16 @@ def _summary(
         f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
         "these fakes are called fake",
         f"written: {path} and {DIAGRAM_NAME}",
-        f"next: unmask detect {option}--calibration {path} PATH",
+        f"next: unmask detect {' '.join([*options, f'--calibration {path}', 'PATH'])}",
     ]
     return "\n".join(lines)
+
+
+def _detect_options(model: str | Path, settings: dict[str, Any]) -> list[str]:
+    """What makes 'unmask detect' judge as these videos were judged: model and settings."""
+    options = [] if str(model) == "shipped" else [f"--model {Path(model).with_suffix('.xml')}"]
+    for setting in for_command("detect"):
+        value = settings.get(setting.name, setting.default)
+        if value != setting.default and setting.name not in ("model", "calibration"):
+            options.append(f"{setting.option} {value}")
+    return options

@@ -20,7 +20,7 @@ from unmask.data.index import read_split, without_stills
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UsageError
 from unmask.outputs import in_one_step
-from unmask.robustness import ALTERATIONS
+from unmask.robustness import ALTERATIONS, check_sampling
 from unmask.settings import resolve
 from unmask.training import plots
 from unmask.training.altered import Comparison, compare
@@ -56,14 +56,18 @@ def evaluate(
     ``model`` is an .h5 (exported beside itself first), an .xml, or 'shipped'. Judging videos goes
     on where an interrupted run with the same output stopped. Raises DatasetError when there is
     nothing that could be judged, ModelError for a model that cannot be run, UsageError for
-    ``robustness`` without videos, for ``record`` without, or with a ``calibration``, and for a
-    ``part`` that the manifest does not have.
+    ``robustness`` without videos or with a ``sampling`` but 'exact', for ``record`` without videos
+    or with a ``calibration``, and for a ``part`` that the manifest does not have.
     """
     values = resolve("evaluate", settings)
     rule = Rule.of(values)
     output = Path(output)
-    if values.robustness and not videos:
-        raise UsageError("--robustness alters whole videos: name some with --videos manifest.csv")
+    if values.robustness:
+        if not videos:
+            raise UsageError(
+                "--robustness alters whole videos: name some with --videos manifest.csv"
+            )
+        check_sampling(values.sampling)
     if values.record and (not videos or values.calibration):
         raise UsageError(
             "--record writes what the model alone does on videos: name some with --videos "
@@ -84,7 +88,7 @@ def evaluate(
         used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
         analyzer = Analyzer(
             model=str(network), calibration=values.calibration, threads=values.threads,
-            provenance=False, **used,
+            provenance=False, trust_list="", **used,
         )  # fmt: skip
         card = analyzer.classifier.card
         scores = judge_videos(sources, analyzer, rule, used, output / SCORES_NAME)

@@ -12,6 +12,8 @@ from unmask.training.xception import LAST_BLOCK, head_of, in_float32, take_layer
 # isort: split
 import keras
 
+_SUFFIXES = (".h5", ".keras")
+
 
 def initialise(model: keras.Model, init: str) -> None:
     """Start from ``imagenet`` (Keras downloads it), ``random``, or an ``.h5`` file.
@@ -60,6 +62,8 @@ def load(path: Path) -> keras.Model:
     """A saved model. Raises ModelError when the file is missing or is not this network."""
     if not path.is_file():
         raise ModelError(f"no model at {path}: train one with 'unmask train'")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ModelError(f"{path.name} is no trained model: give the .h5 that 'unmask train' wrote")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -45,6 +45,7 @@ import keras
 HELD_OUT_NAME = "held_out.csv"
 """Each training video's logit by a head that never saw its group, and those of unseen photos."""
 
+_START = "start.h5"  # the layers that saved features came from
 FOLDS = 20  # parts of the groups that are held out in turn
 # Of settings, when a run is gone on with. Not its length: the last features would lack batches.
 _FREE_TO_CHANGE = ("resume", "ridge")
@@ -69,17 +70,16 @@ class Moments:
         self.photos = unseen_photos(train, self.shown)
         self.chunks = output / "features"
         self.weights_path = output / "xception_best.h5"
-        card = run_card(settings, train, batches)
+        self.card = run_card(settings, train, batches)
         check_free(output, settings)
-        if self.chunks.exists():
+        if (self.chunks / _START).exists():
             earlier = json.loads((output / CARD_NAME).read_text())
             check_same(
                 output, earlier["settings"], earlier["data_sha256"], settings,
-                card["data_sha256"], _FREE_WITH_LOCAL if settings.local_steps else _FREE_TO_CHANGE,
+                self.card["data_sha256"],
+                _FREE_WITH_LOCAL if settings.local_steps else _FREE_TO_CHANGE,
             )  # fmt: skip
-        output.mkdir(parents=True, exist_ok=True)
-        write_card(card, output)
-        self.chunks.mkdir(exist_ok=True)
+        self.chunks.mkdir(parents=True, exist_ok=True)
         self.look = Looker(split, self.chunks, settings.size, settings.seed, self._check)
 
     def fit(self) -> dict[str, float]:
@@ -88,8 +88,9 @@ class Moments:
         keras.utils.set_random_seed(s.seed)
         network = xception.build(s.size, s.dropout, head="moments")
         # What is gone on with keeps the layers that its saved features came from.
-        start = self.chunks / "start.h5"
+        start = self.chunks / _START
         model_file.initialise(network, str(start) if start.exists() else s.init)
+        write_card(self.card, self.output)
         if not start.exists():
             model_file.save(network, start, s.size)
         see = features_of(start)

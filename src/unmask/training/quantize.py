@@ -52,7 +52,11 @@ def quantize(model: Path, folder: Path) -> str:
 
 def _crops(folder: Path, size: int) -> np.ndarray:
     """Half real crops, half synthesised fakes of them: RGB ``uint8`` (n, size, size, 3)."""
-    real = [crop for crop in read_index(folder) if not (crop.is_fake or crop.augmented)]
+    real = [
+        crop
+        for crop in read_index(folder)
+        if not (crop.is_fake or crop.augmented) and crop.split in ("", "train")
+    ]
     batches = Batches(
         folder, real, size=size, batch=_BATCH, seed=0, pseudo_fakes=1.0, degraded=_DEGRADED
     )

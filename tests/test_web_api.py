@@ -22,7 +22,7 @@ from web_server import RESULT, Web, add_done, hand_in, serving, web
 
 import unmask.web
 from unmask.errors import SettingError
-from unmask.web import stream
+from unmask.web import monitoring, stream
 from unmask.web.server import bind
 from unmask.web.services import Services, connect
 from unmask.web.store import Store
@@ -348,6 +348,21 @@ def test_health_tells_what_is_broken(site, monkeypatch):
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert (answer.json["database"], answer.json["queue"]) == (False, True)
+
+
+def test_health_tells_that_nothing_can_be_stored(tmp_path, s3, monkeypatch):
+    for storage in (s3, str(tmp_path / "jobs")):
+        assert web(tmp_path, storage=storage).app.test_client().get("/healthz").json["storage"]
+    (tmp_path / "file").touch()
+    for storage in (s3.replace("unmask-", "missing-"), str(tmp_path / "file")):
+        answer = web(tmp_path, storage=storage).app.test_client().get("/healthz")
+        assert (answer.status_code, answer.json["storage"]) == (503, False)
+    site, ending = web(tmp_path), threading.Event()
+    monkeypatch.setattr(monitoring, "_PATIENCE", 2.0)
+    monkeypatch.setattr(site.services.files, "check", lambda: ending.wait(60))
+    answer = site.app.test_client().get("/healthz")
+    ending.set()
+    assert (answer.status_code, answer.json["storage"], answer.json["queue"]) == (503, False, True)
 
 
 def test_a_full_disk_is_told_and_takes_nothing(site, monkeypatch):

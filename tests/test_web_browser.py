@@ -140,11 +140,20 @@ def test_player_and_timeline(visitor, fake_clip):
 
     page.locator("[data-seek]").first.click()
     until(page, "() => video.currentTime < video.duration - 0.2")
+    expect(line).to_be_focused()  # whoever has a keyboard goes on from there
     page.locator("#show-boxes").uncheck()
     expect(page.locator("#boxes g.face[display=inline]")).to_have_count(0)
     page.locator("#video").evaluate("video => video.play()")
     until(page, "() => video.ended")
     examine(page)
+    page.emulate_media(forced_colors="active")  # people are told apart by their colours
+    for part, colour in (("h3 .chip", "230, 159, 0"), (".desk", "20, 23, 26"),
+                         (".playhead", "255, 255, 255")):  # fmt: skip
+        style = page.locator(part).first.evaluate("""element => {
+            const style = getComputedStyle(element);
+            return [style.backgroundColor, style.forcedColorAdjust];
+        }""")
+        assert style == [f"rgb({colour})", "none"], part
 
 
 def test_downloads(visitor, real_clip, tmp_path):
@@ -241,6 +250,8 @@ def test_drop_paste_history_and_search(visitor, real_clip, samples):
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     expect(page.locator("#jobs [data-state=done]")).to_have_count(2)
     expect(page.locator("#counts")).to_have_text("2 judged")
+    ended = re.compile(r"(mp4|jpg): .+, probability of fake \d\.\d\d\.$")
+    expect(page.locator("#spoken")).to_have_text(ended)
     examine(page)
     page.evaluate(
         """data => document.body.dispatchEvent(
@@ -253,6 +264,10 @@ def test_drop_paste_history_and_search(visitor, real_clip, samples):
 
     page.get_by_role("link", name="History").click()
     expect(page.locator("#jobs li")).to_have_count(3)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.evaluate("() => { document.documentElement.style.fontSize = '200%'; }")
+    until(page, "() => document.documentElement.scrollWidth <= 360")
+    page.evaluate("() => { document.documentElement.style.fontSize = ''; }")
     search = page.get_by_role("searchbox")
     search.fill("REAL.mp4")
     expect(page.locator("#jobs li")).to_have_count(1)
@@ -268,7 +283,10 @@ def test_webcam(visitor):
     start = page.locator("#webcam-start:enabled")
     start.wait_for()
     examine(page)
-    start.click()
+    page.keyboard.press("Enter")
+    expect(page.locator("#webcam-state")).to_have_text("Records 10 seconds")
+    expect(page.locator("#webcam-start")).to_be_focused()
+    page.keyboard.press("Enter")  # does nothing
     page.wait_for_url("**/jobs/*")
     expect(page.locator(".verdict.no_face h1")).to_be_visible()
     expect(page.locator(".file").first).to_contain_text("Webcam")
@@ -375,7 +393,9 @@ def test_queue_reload_and_cancel(visitor, film):
         return metrics.includes("unmask_event_streams 0");
     }""")  # fmt: skip
     expect(others.locator("#jobs li")).to_have_count(3)
-    others.locator("[data-state=queued] button").first.click()  # the newest
+    others.locator("[data-state=queued] button").first.press("Enter")  # the newest
+    expect(others.locator("#spoken")).to_have_text("film.mp4 is cancelled.")
+    expect(others.get_by_role("button", name="Delete film.mp4")).to_be_focused()
     expect(page.locator(".verdict.cancelled h1")).to_have_text("Cancelled")
     examine(page)
 

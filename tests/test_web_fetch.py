@@ -98,7 +98,8 @@ def test_redirects_are_followed_with_nothing_of_ours(server, target, monkeypatch
         "127.0.0.1", "127.1", "2130706433", "0x7f.1", "localhost", "[::1]", "[::ffff:127.0.0.1]",
         "0.0.0.0", "[::]", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "[fd00::1]",
         "169.254.169.254", "[fe80::1]", "224.0.0.1", "[ff02::1]", "255.255.255.255",
-        "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
+        "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fec0::1]", "168.63.129.16",
+        "[::ffff:168.63.129.16]", "[::168.63.129.16]", "[::ffff:0:168.63.129.16]",
     ],
 )  # fmt: skip
 def test_own_networks_are_not_asked(server, target, monkeypatch, host):
@@ -163,6 +164,8 @@ def test_addresses_that_are_not_asked(target, address, words):
         ("http://me:secret@127.0.0.1/", "password"),
         ("http://127.0.0.1:22/", "usual ports"),
         ("/", "only leads on to others"),
+        ("http://[bad/x", "no web address"),
+        ("http://example.org/\xe9", "no web address"),  # a byte that is no UTF-8
     ],
 )
 def test_places_where_no_redirect_may_lead(server, target, place, words):

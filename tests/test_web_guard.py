@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -77,6 +78,31 @@ def test_a_data_folder_that_cannot_be_used_is_named(tmp_path):
     file.touch()
     with pytest.raises(SettingError, match=f"--data-folder {file} .*choose another"):
         web(tmp_path, data_folder=str(file))
+
+
+@pytest.mark.parametrize(
+    ("setting", "address", "words"),
+    [
+        ("queue", "redis://:sec/ret@localhost:6379/0", "--queue .* percent-encoded"),
+        ("database", "postgresql+pg8000://me:sec@ret:x@localhost/a", "--database .* percent-encod"),
+        ("database", "postgresql+pg8000://me:sec@ret@localhost/a", "--database .* percent-encoded"),
+        ("database", "postgresql://me:secret@localhost/a", r"write postgresql\+pg8000:// instead"),
+        ("storage", "unknown://bucket", "--storage .* unknown"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_without_its_password(
+    tmp_path, setting, address, words
+):
+    with pytest.raises(SettingError, match=words) as caught:
+        web(tmp_path, **{setting: address})
+    assert not re.search("sec|ret", str(caught.value))
+
+
+def test_what_a_database_says_is_told_in_its_words(tmp_path, postgres):
+    with pytest.raises(SettingError) as caught:
+        web(tmp_path, database=f"{postgres}_not")
+    name = postgres.rpartition("/")[2]
+    assert f'cannot be used (database "{name}_not" does not exist)' in str(caught.value)
 
 
 def test_debugging_cannot_be_turned_on(tmp_path, monkeypatch):

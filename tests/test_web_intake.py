@@ -162,7 +162,8 @@ def test_a_file_that_is_too_large_is_refused(site):
 
 @pytest.mark.parametrize(
     "data", [{}, {"clip": "x"}, {"file": "no file"}, {"other": (io.BytesIO(MP4), "a.mp4")},
-             {"file": (io.BytesIO(MP4), "a.mp4"), "more": (io.BytesIO(MP4), "b.mp4")}]
+             {"file": (io.BytesIO(MP4), "a.mp4"), "more": (io.BytesIO(MP4), "b.mp4")},
+             {"file": [(io.BytesIO(MP4), "a.mp4"), (io.BytesIO(MP4), "b.mp4")]}]
 )  # fmt: skip
 def test_one_file_is_what_has_to_be_sent(site, data):
     answer = site.browser().post("/api/v1/jobs", data=data, content_type="multipart/form-data")

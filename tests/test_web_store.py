@@ -1,5 +1,7 @@
 """Jobs, events and claims, on SQLite and on PostgreSQL."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from unmask.web import store as room
 from unmask.web.store import MAX_ATTEMPTS, QueueFullError, Store
@@ -378,6 +380,25 @@ def test_share_links(store):
     assert store.get(job.id).share == "secret"
     store.set_share(job.id, None)
     assert store.get(job.id).share is None
+
+
+def test_a_database_that_hangs_does_not_hang_who_asks(postgres, monkeypatch):
+    monkeypatch.setattr(room, "_LONGEST_SILENCE", 2.0)
+    store = Store(postgres)
+    job = add(store)
+    with store._engine.connect() as connection:
+        server = connection.scalar(text("SELECT pg_backend_pid()"))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            asked = threads.submit(store.get, job.id)
+            try:
+                assert isinstance(asked.exception(20), OSError)
+            finally:
+                os.kill(server, signal.SIGCONT)
+        assert store.get(job.id).state == QUEUED
+    finally:
+        store.close()
 
 
 def test_no_id_makes_the_database_fail(store):

@@ -27,7 +27,7 @@ from unmask.web import child, worker
 from unmask.web.analysis import MOST_MEMORY
 from unmask.web.house import House
 from unmask.web.services import connect
-from unmask.web.store import new_id
+from unmask.web.store import MAX_ATTEMPTS, new_id
 from unmask.web.tables import CANCELLED, DONE, FAILED, FINISHED, QUEUED, RUNNING
 from unmask.web.tasks import Tasks
 from unmask.web.worker import Worker
@@ -416,6 +416,27 @@ def test_a_file_that_is_gone(place, real_clip):
     id = place.add(real_clip)
     place.services.files.delete(id)
     assert place.do(id).error == "The file is gone: hand it in again."
+
+
+@pytest.mark.parametrize("task", ["fetch", "put"])
+def test_a_storage_that_is_away_costs_no_job(place, strange, real_clip, monkeypatch, task):
+    def fail(*_):
+        raise ConnectionError("nobody is there")
+
+    strange("(results / 'report.json').write_text('{}')")
+    id = place.add(real_clip)
+    notes = place.services.tasks.waiting
+    with monkeypatch.context() as away:
+        away.setattr(place.services.files, task, fail)
+        for _ in range(MAX_ATTEMPTS + 1):
+            job = place.do(id)
+            assert (job.state, job.attempts, job.claim) == (QUEUED, 0, None)
+    assert place.services.tasks.waiting == notes  # it is not tried over and over
+    assert place.do(id).state == DONE
+    place.store.ask_for_annotated(id)
+    with monkeypatch.context() as away:
+        away.setattr(place.services.files, "fetch", fail)
+        assert place.do(id).annotated == QUEUED
 
 
 def test_what_is_too_old_is_deleted(place, real_clip, monkeypatch):

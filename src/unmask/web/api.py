@@ -29,8 +29,8 @@ _TYPES = {
     "mkv": "video/x-matroska", "avi": "video/x-msvideo", "mpeg": "video/mpeg", "ts": "video/mp2t",
     "flv": "video/x-flv", "ogg": "video/ogg", "wmv": "video/x-ms-wmv", "mxf": "application/mxf",
     "gif": "image/gif", "jpg": "image/jpeg", "png": "image/png", "webp": "image/webp",
-    "bmp": "image/bmp", "tiff": "image/tiff", "json": "application/json", "html": "text/html",
-    "csv": "text/csv",
+    "avif": "image/avif", "bmp": "image/bmp", "tiff": "image/tiff", "json": "application/json",
+    "html": "text/html", "csv": "text/csv",
 }  # fmt: skip
 
 

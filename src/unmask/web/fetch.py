@@ -5,6 +5,7 @@ every name is resolved once and the connection goes to what was checked (request
 each redirect anew. Nothing of this machine goes along: no proxy, no cookie, no password.
 """
 
+import ipaddress
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests_hardened import Config, Manager
+from requests_hardened import Config, Manager, ip_filter
 from requests_hardened.ip_filter import InvalidIPAddress
 from urllib3.exceptions import HTTPError
 
@@ -23,7 +24,14 @@ _ALLOW_LOOPBACK = False  # only tests change this
 _REDIRECTS = 5
 _SILENCE = 20.0  # seconds that a server may say nothing
 _PAGES = ("text/html", "application/xhtml+xml")
+_MORE_BLOCKED = (  # beyond what requests-hardened knows
+    "168.63.129.16/32",  # the host of an Azure machine: its agent's settings, DHCP, DNS
+    "fec0::/10",  # site-local
+    "::/96", "::ffff:0:0:0/96",  # IPv4 in IPv6, compatible and translated
+)  # fmt: skip
 _INSTEAD = "download the video and upload it instead"
+
+ip_filter.EXTRA_BLOCKED_NET_RANGES += tuple(map(ipaddress.ip_network, _MORE_BLOCKED))
 
 
 def fetch(address: str, target: Path, limit_bytes: int, seconds: float) -> None:
@@ -76,6 +84,10 @@ def _download(address: str, target: Path, limit_bytes: int, deadline: float) -> 
         except (requests.RequestException, HTTPError, OSError) as error:
             raise UnreadableError(
                 f"{host} broke off while sending the file: try again, or {_INSTEAD}"
+            ) from error
+        except ValueError as error:  # also of requests, which reads Location itself
+            raise UnreadableError(
+                f"{host} leads on to what is no web address: check the address, or {_INSTEAD}"
             ) from error
     raise UnreadableError(f"The address only leads on to others: {_INSTEAD}")
 

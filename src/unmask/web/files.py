@@ -72,6 +72,18 @@ class Files:
         with contextlib.suppress(FileNotFoundError):  # or somebody else is deleting them
             self._system.rm(self._path(job), recursive=True)
 
+    def check(self) -> None:
+        """Raise an exception if no file could be put here. It asks for next to nothing."""
+        if self._is_local:
+            os.makedirs(self._root, mode=0o700, exist_ok=True)
+            if not os.access(self._root, os.W_OK):
+                raise PermissionError(self._root)
+            return
+        # fsspec's own questions take an empty folder and a missing bucket for the same.
+        bucket, _, folder = self._root.partition("/")
+        prefix = f"{folder}/" if folder else ""
+        self._system.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+
     def jobs(self) -> list[str]:
         """The jobs that have files."""
         try:

@@ -51,7 +51,7 @@ _MAGIC = (
     (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01", "mxf"),
 )
 _QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avis")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 _TS_PACKET, _M2TS_PACKET = 188, 192
 _log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ def kind_of(head: bytes) -> str | None:
         brand = head[8:12]
         if brand in _PICTURE_BRANDS:
             return None
+        if brand == b"avif":
+            return "avif"
         return "mov" if brand == b"qt  " else "3gp" if brand[:3] in (b"3gp", b"3g2") else "mp4"
     if head[4:8] in _QUICKTIME:
         return "mov"
@@ -155,7 +157,7 @@ def take_file(request: Request, owner: str) -> Job:
     request.max_content_length = upload_bytes(settings()) + OTHER_BYTES
     if (request.content_length or 0) > request.max_content_length:
         raise _too_large()
-    files = list(request.files.values())
+    files = [file for _, file in request.files.items(multi=True)]
     if len(files) != 1 or "file" not in request.files:
         abort(400, "Send one file as the field 'file' of a multipart/form-data form.")
     upload = files[0].stream
@@ -229,7 +231,7 @@ def _refusal(head: bytes) -> str:
     if not head:
         return f"The file is empty: {instead}"
     if head[4:8] == b"ftyp":
-        return "HEIC and AVIF pictures cannot be read: save it as JPEG or PNG and hand in that."
+        return "HEIC pictures cannot be read: save it as JPEG or PNG and hand in that."
     if b"\0" not in head:
         return f"This is text, a page or a playlist, not a video or image: {instead}"
     return f"This is no video or image that can be read: {instead}"

@@ -5,8 +5,9 @@ None of them says anything about a person: no file names, addresses, tokens or q
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,7 @@ from unmask.web.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 monitoring = Blueprint("monitoring", __name__)
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # others are anybody's inventions
+_PATIENCE = 5.0  # seconds that the parts of the server have to answer
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _log = logging.getLogger(__name__)
 
@@ -36,8 +38,11 @@ def health() -> tuple[dict[str, Any], int]:
     services: Services = current_app.extensions["unmask"]
     worker = current_app.extensions.get("unmask_worker")
     parts = {
-        "database": _works(services.store.counts),
-        "queue": _works(lambda: services.tasks.waiting),
+        **_working(
+            database=services.store.counts,
+            queue=lambda: services.tasks.waiting,
+            storage=services.files.check,
+        ),
         "disk": services.has_room(2 * upload_bytes(settings())),
         "worker": worker.is_alive() if worker else None,  # None: on other machines
     }
@@ -122,8 +127,19 @@ def log_as_json() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _works(ask: Any) -> bool:
-    with suppress(Exception):
-        ask()
-        return True
-    return False
+def _working(**asks: Callable[[], Any]) -> dict[str, bool]:
+    """Which of these answer in time. One that hangs holds up neither the others nor the caller."""
+    working = dict.fromkeys(asks, False)
+
+    def ask(name: str) -> None:
+        with suppress(Exception):
+            asks[name]()
+            working[name] = True
+
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asks]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return working.copy()

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from unmask.errors import SettingError
 from unmask.web.files import Files
 from unmask.web.store import Store
 from unmask.web.tasks import Tasks
+
+_ENCODED = "special characters in a password must be percent-encoded, @ as %40 and / as %2F"
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,61 @@ def connect(settings: SimpleNamespace) -> Services:
         raise SettingError(
             f"--data-folder {folder} cannot be written into ({error.strerror}): choose another"
         ) from None
+    return Services(
+        folder,
+        _open_store(_database(settings.database, folder)),
+        _open_files(settings.storage or str(folder / "jobs")),
+        _open_tasks(settings.queue or folder / "queue.db"),
+    )
+
+
+def _database(address: str, folder: Path) -> URL:
+    if not address:
+        return URL.create("sqlite", database=str(folder / "unmask.db"))
     try:
-        return Services(
-            folder,
-            Store(settings.database or URL.create("sqlite", database=str(folder / "unmask.db"))),
-            Files(settings.storage or str(folder / "jobs")),
-            Tasks(settings.queue or folder / "queue.db"),
-        )
-    except SQLAlchemyError as error:  # its text has no password in it
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        url = make_url(address)
+    except (SQLAlchemyError, ValueError):  # the text may have a piece of the password
+        url = None
+    if url is None or (url.host and "@" in f"{url.host}{url.database}"):
         raise SettingError(
-            f"the database cannot be used ({reason}): check --database, and that it runs"
+            f"--database has to be like postgresql+pg8000://USER:PASSWORD@HOST/NAME; {_ENCODED}"
+        )
+    if url.drivername in ("postgresql", "postgres"):
+        raise SettingError(
+            f"--database begins with {url.drivername}://: write postgresql+pg8000:// instead"
+        )
+    return url
+
+
+def _open_store(url: URL) -> Store:
+    try:
+        return Store(url)
+    except (SQLAlchemyError, TimeoutError) as error:
+        raise SettingError(
+            f"the database cannot be used ({_reason(error)}): check --database, and that it runs"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What a database says, in a line. It has no password in it."""
+    error = getattr(error, "orig", None) or error
+    said = error.args[0] if error.args else ""
+    if isinstance(said, dict):  # PostgreSQL's fields, M for the message
+        said = said.get("M", "")
+    return next(iter(str(said).splitlines()), type(error).__name__)
+
+
+def _open_files(address: str) -> Files:
+    try:
+        return Files(address)
     except ValueError as error:  # an address of a kind that nobody knows
-        raise SettingError(f"--queue or --storage cannot be used: {error}") from None
+        raise SettingError(f"--storage cannot be used: {error}") from None
+
+
+def _open_tasks(target: Path | str) -> Tasks:
+    try:
+        return Tasks(target)
+    except ValueError:  # its text may have a piece of the password
+        raise SettingError(
+            f"--queue has to be like redis://:PASSWORD@HOST:6379/0; {_ENCODED}"
+        ) from None

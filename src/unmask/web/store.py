@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     event,
     func,
+    make_url,
     or_,
     select,
     text,
@@ -36,6 +37,8 @@ LEASE_SECONDS = 30.0
 
 MAX_ATTEMPTS = 3
 """A job that ended so many workers is what ends them: it fails."""
+
+_LONGEST_SILENCE = 10.0  # seconds that a PostgreSQL may take to answer
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,12 @@ class Store:
     """
 
     def __init__(self, url: str | URL):
-        self._engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        # A PostgreSQL that hangs must not hang the server.
+        is_pg8000 = make_url(url).drivername == "postgresql+pg8000"
+        options = {"timeout": _LONGEST_SILENCE} if is_pg8000 else {}
+        self._engine = create_engine(
+            url, pool_pre_ping=True, hide_parameters=True, connect_args=options
+        )
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _set_up_sqlite)
         with self._engine.begin() as connection:
@@ -255,7 +263,7 @@ class Store:
             return _finish_annotated(session, id, claim, state)
 
     def release(self, id: str, claim: str) -> None:
-        """Give a claimed job back, to be claimed again at once: its worker ends, on purpose."""
+        """Give a claimed job back, to be claimed again at once: that was no attempt."""
         held = update(Job).where(Job.id == id, Job.claim == claim)
         back = {"claim": None, "attempts": Job.attempts - 1}
         with self._session() as session:

@@ -59,6 +59,10 @@ class _Ending(Exception):
     """This worker is to end."""
 
 
+class _NotStored(Exception):
+    """The storage gave or took no file: it is away for a while, perhaps."""
+
+
 @dataclass(frozen=True)
 class _Held:
     """A job that this worker holds: what is to be done, where, and until when (monotonic)."""
@@ -142,6 +146,10 @@ class Worker:
             end = "given back"
             self._store.release(id, claim)
             self._tasks.submit(id)
+        except _NotStored:
+            end = "given back"  # and handed out again by whoever keeps house, not at once
+            _log.exception("the storage does not answer", extra={"job": id})
+            self._store.release(id, claim)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             seconds = round(time.monotonic() - start, 2)
@@ -185,13 +193,21 @@ class Worker:
             target.symlink_to(found)
 
     def _meanwhile(self, held: _Held, do: Callable[..., T], *arguments: Any) -> T:
-        """Do something that may take long, and keep the job meanwhile."""
+        """Have the storage do something, which may take long, and keep the job meanwhile.
+
+        Raises FileNotFoundError, or _NotStored for whatever else went wrong.
+        """
         pool = ThreadPoolExecutor(1)
         try:
             doing = pool.submit(do, *arguments)
             while not wait([doing], RENEW_SECONDS).done:
                 self._keep(held)
-            return doing.result()
+            try:
+                return doing.result()
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                raise _NotStored from error
         finally:
             pool.shutdown(wait=False)
 

@@ -55,9 +55,23 @@ function become(old, now) {
   return old;
 }
 
+const isUnfinished = (item) => ["queued", "running"].includes(item.dataset.state);
+
+/** The name and the words of a job that has ended, for those who do not see the list. */
+function ending(item) {
+  const name = item.querySelector(".name").textContent;
+  if (item.dataset.state === "cancelled") return `${name} is cancelled.`;
+  return `${name}: ${item.querySelector(".said").textContent}.`;
+}
+
 function replace(now) {
   const shown = document.getElementById("jobs");
   if (!now || now.innerHTML === shown.innerHTML) return;
+  const ended = [...now.querySelectorAll("li")].filter((item) => {
+    const old = document.getElementById(item.id);
+    return old && isUnfinished(old) && !isUnfinished(item);
+  });
+  if (ended.length) spoken.textContent = ended.map(ending).join(" ");
   const [list, newList] = [shown.querySelector("ul"), now.querySelector("ul")];
   shown.dataset.count = now.dataset.count;
   if (!list || !newList) {
@@ -87,14 +101,15 @@ async function watch() {
 document.addEventListener("jobs-changed", () => refresh());
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-cancel]");
-  if (!button?.closest("#jobs")) return;
-  button.disabled = true;
+  if (!button?.closest("#jobs") || button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true"; // 'disabled' would send the focus away
   try {
     await request(button.dataset.cancel, "POST");
   } catch {
     // it has just finished: the list says so
   }
   await refresh();
+  button.ariaDisabled = null;
 });
 
 if (form) {

@@ -89,7 +89,10 @@ function thumbnails(player) {
       player.seek(Number(button.dataset.seek));
       watch.scrollIntoView();
     };
-    button.addEventListener("click", go);
+    button.addEventListener("click", () => {
+      go();
+      document.getElementById("timeline").focus({ preventScroll: true });
+    });
     // The pictures too, for whoever has a pointer.
     button.closest("figure").querySelector(".pair").addEventListener("click", go);
   }

@@ -8,8 +8,8 @@ const KINDS = ["video/mp4;codecs=avc1", "video/webm;codecs=vp9", "video/webm"];
 
 /** Wires the button and the dialog; `take` gets the file when the recording is complete. */
 export function recording(take) {
-  const [open, dialog, view, bar, start, close] = [
-    "record", "webcam", "webcam-view", "webcam-time", "webcam-start", "webcam-close",
+  const [open, dialog, view, bar, state, start, close] = [
+    "record", "webcam", "webcam-view", "webcam-time", "webcam-state", "webcam-start", "webcam-close",
   ].map((id) => document.getElementById(id));
   const problem = dialog.querySelector(".problem");
   // Browsers lend the camera to this computer's own pages and to those with https only.
@@ -25,7 +25,9 @@ export function recording(take) {
     bar.value = 0;
     say(problem, "");
     start.disabled = true;
+    start.ariaDisabled = null;
     start.textContent = "Start";
+    state.textContent = "";
     try {
       stream = await navigator.mediaDevices.getUserMedia({
         video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" },
@@ -46,8 +48,10 @@ export function recording(take) {
   });
 
   start.addEventListener("click", async () => {
-    start.disabled = true;
+    if (start.ariaDisabled === "true") return;
+    start.ariaDisabled = "true"; // 'disabled' would send the focus away
     start.textContent = "Records";
+    state.textContent = `Records ${SECONDS} seconds`;
     const kind = KINDS.find((each) => MediaRecorder.isTypeSupported(each));
     const mine = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: 4e6 });
     const parts = [];

@@ -325,7 +325,8 @@ def test_detect_names_the_signer_and_what_does_not_hold(tmp_path, signed, studio
     path = write(tmp_path / "signed.mp4", signed)
     options = ["--trust-list", str(trusted), "--max-frames", "1"]
     assert main(["detect", str(path), *options]) == 0
-    assert "Signed by Test Signer." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Signed by Test Signer, Test Studio." in out
     damaged = bytearray(signed)
     damaged[signed.index(b"mdat") + 1000] ^= 1
     assert main(["detect", str(write(tmp_path / "a.mp4", damaged)), *options]) == 0

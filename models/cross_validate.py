@@ -4,22 +4,27 @@
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
-videos by their mean: as they are, compressed, and at half the size. It is fitted as the head
-``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and with
-``--pairs`` to so many drawn batches. With ``--head`` another head is put on the model's layers, of
-whose features ``--features`` takes the first so many. Of all features a row of its own is printed,
-in which stands beside the classifier, with the share that training gives it, how far crops are from
-the real faces of other sources. Prints video AUCs: of all fakes against all reals, and of those
-sources that have fakes alone, where clips of one kind stand on both sides; and how many swaps lie
-above the original of their group. The network's own output is printed beside: it is a fair figure
-only for sources that the network was not trained on. ``--learning-curve`` prints instead how the
-AUC grows with the number of sources whose fakes are fitted to. Needs the extra 'train'.
+videos by their mean: as they are, compressed, at half the size, and without colour. It is fitted as
+the head ``moments`` is: to crops as they are, once more damaged (not with ``--degrade 0``), and
+with ``--pairs`` to so many drawn batches; a row of its own is of one that is fitted to crops
+without colour as well. With ``--head`` another head is put on the model's layers, of whose features
+``--features`` takes the first so many. Of all features a row of its own is printed, in which stands
+beside the classifier, with the share that training gives it, how far crops are from the real faces
+of other sources. Prints video AUCs: of all fakes against all reals, and of those sources that have
+fakes alone, where clips of one kind stand on both sides; and how many swaps lie above the original
+of their group. A second table has, at the threshold that one in twenty real videos pass as they
+are, how many real and fake ones are called fake. The network's own output is printed beside: it is
+a fair figure only for sources that the network was not trained on. ``--learning-curve`` prints
+instead how the AUC grows with the number of sources whose fakes are fitted to. Needs the extra
+'train'.
 """
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
@@ -38,7 +43,26 @@ RIDGE = 0.3
 REAL_PARTS = 8  # sources without fakes are taken together in so many parts
 COUNTS = (2, 4, 8, 12, 16, 20)  # sources with fakes, in the learning curve
 DRAWS = 6  # of sources for each count
-CONDITIONS = {"as they are": (), "CRF 35": (1.0, 35), "half the size": (0.5, 23)}
+FALSE_ALARMS = 0.05  # of real videos as they are
+COLOURLESS = 0.2  # of the weight, where crops without colour are fitted to
+
+
+def without_colour(crop: np.ndarray, *_) -> np.ndarray:
+    """A crop in grey, still with three channels."""
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+# What becomes of a crop, by its face's size and a source of chance.
+CONDITIONS = {
+    "as they are": lambda crop, *_: crop,
+    "CRF 35": lambda *crop: as_a_clip(*crop, 1.0, 35),
+    "half the size": lambda *crop: as_a_clip(*crop, 0.5, 23),
+    "without colour": without_colour,
+}
+COPIES = {  # that are fitted to beside crops as they are
+    "damaged": as_a_clip,
+    "damaged, without colour": lambda *crop: without_colour(as_a_clip(*crop)),
+}
 
 
 def main() -> None:
@@ -58,15 +82,14 @@ def main() -> None:
     network = watched(args.model, args.head)
     see = compiled(network)
     if args.learning_curve:
-        features, _ = seen(see, args.preprocessed, crops, ())
+        features, _ = seen(see, args.preprocessed, crops, CONDITIONS["as they are"])
         print_learning_curve(features[:, : args.features], crops)
         return
-    found = {name: seen(see, args.preprocessed, crops, how) for name, how in CONDITIONS.items()}
+    wanted = CONDITIONS | (COPIES if args.degrade else {})
+    found = {name: seen(see, args.preprocessed, crops, how) for name, how in wanted.items()}
     chosen = slice(args.features)
     features = {name: each[:, chosen] for name, (each, _) in found.items()}
-    damaged = pairs = None
-    if args.degrade:
-        damaged = seen(see, args.preprocessed, crops, (None, None))[0][:, chosen]
+    pairs = None
     if args.pairs:
         batches = Batches(
             args.preprocessed, index, size=SIZE, batch=24, paired=True, degraded=args.degrade,
@@ -74,12 +97,15 @@ def main() -> None:
         )  # fmt: skip
         pairs = see_drawn(see, batches, 0, args.pairs)
         pairs["features"] = pairs["features"][:, chosen]
-    judged = probe(features, crops, damaged, pairs)
-    own = {name: logit(fake[:, 0], sure=1e-7) for name, (_, fake) in found.items()}
-    rows = {"its own output": own, "a linear probe": judged}
+    judged = probe(features, crops, pairs)
+    both = probe(features, crops, pairs, COLOURLESS)
+    own = {name: logit(found[name][1][:, 0], sure=1e-7) for name in CONDITIONS}
+    rows = {
+        "its own output": own, "a linear probe": judged,
+        "a linear probe, of crops without colour as well": both,
+    }  # fmt: skip
     if not args.features and real_distance.NAME in {layer.name for layer in network.layers}:
-        copies = [each for each in (features["as they are"], damaged) if each is not None]
-        apart = distances(network, args.preprocessed, crops, copies)
+        apart = distances(network, args.preprocessed, crops, features)
         share = real_distance.share(*(
             list(of_videos(each["as they are"], crops).values()) for each in (judged, apart)
         ))  # fmt: skip
@@ -96,6 +122,10 @@ def main() -> None:
         whole, *others = logits.values()
         cells = [*figures(whole, crops), *(figures(each, crops)[0] for each in others)]
         print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\n| real, fake ones called fake | {' | '.join(CONDITIONS)} |\n"
+          f"|{'---|' * (1 + len(CONDITIONS))}")  # fmt: skip
+    for name, logits in rows.items():
+        print(f"| {name} | {' | '.join(called_fake(logits, crops))} |")
 
 
 def watched(model: Path, head: str | None):
@@ -110,12 +140,12 @@ def watched(model: Path, head: str | None):
     return keras.Model(network.input, [network.get_layer(averaged).output, network.output])
 
 
-def seen(see: Network, folder: Path, crops: list[Crop], how: tuple) -> list[np.ndarray]:
-    """The network's outputs for the crops, (n, d) each; damaged if told how."""
+def seen(see: Network, folder: Path, crops: list[Crop], how: Callable) -> list[np.ndarray]:
+    """The network's outputs for the crops, (n, d) each, after ``how``."""
     outputs, rng = [], np.random.default_rng(0)
     for start in range(0, len(crops), 16):
         images = [
-            as_a_clip(image, crop.face_size, rng, *how) if how else image
+            how(image, crop.face_size, rng)
             for crop in crops[start : start + 16]
             for image in [read_crop(folder / crop.path, SIZE)]
         ]
@@ -125,18 +155,16 @@ def seen(see: Network, folder: Path, crops: list[Crop], how: tuple) -> list[np.n
 
 
 def distances(
-    network, folder: Path, crops: list[Crop], copies: list[np.ndarray]
+    network, folder: Path, crops: list[Crop], features: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """How far each crop, (n,), is from the real ones of other parts, as they are and damaged.
-
-    ``copies`` are the features of the crops as they are and, where they count, damaged. Drawn
-    pairs are left out.
-    """
-    folds = parts(crops)
-    is_fake = np.array([crop.is_fake for crop in crops])
-    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake) * (is_fake == 0)
+    """How far each crop, (n,), is from the real ones of other parts; drawn pairs are left out."""
+    folds, fitted = parts(crops), fitted_to(features)
+    is_real = np.tile([not crop.is_fake for crop in crops], len(fitted))
+    weights = row_weights(crops, len(fitted), 0, 0.0)
     reals = real_distance.real_cells_of_folds(
-        np.concatenate(copies), *(np.tile(each, len(copies)) for each in (weights, folds))
+        np.concatenate([features[name] for name in fitted]),
+        weights * is_real,
+        np.tile(folds, len(fitted)),
     )
     see = compiled(real_distance.network_of(network, reals))
     return {
@@ -148,22 +176,21 @@ def distances(
 def probe(
     shown: dict[str, np.ndarray],
     crops: list[Crop],
-    damaged: np.ndarray | None,
     pairs: dict[str, np.ndarray] | None,
+    colourless: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Logits of linear classifiers, each of crops of a source that it was not fitted on.
 
-    They are fitted on the first of ``shown``, on the features of ``damaged`` copies and on the
-    features, labels and groups of ``pairs``, where there are any.
+    They are fitted on those ``shown`` that ``fitted_to`` names, and on the features, labels and
+    groups of ``pairs``, where there are any.
     """
     folds, is_fake = parts(crops), np.array([crop.is_fake for crop in crops])
+    fitted = fitted_to(shown)
     # The conditions that are judged alone come first: they weigh nothing.
-    whole, *others = shown.values()
-    features, targets, all_folds = [*others, whole], [is_fake] * len(shown), [folds] * len(shown)
-    if damaged is not None:
-        features.append(damaged)
-        targets.append(is_fake)
-        all_folds.append(folds)
+    others = [name for name in CONDITIONS if name not in fitted]
+    names = [*others, *fitted]
+    features = [shown[name] for name in names]
+    targets, all_folds = [is_fake] * len(names), [folds] * len(names)
     drawn_count = 0
     if pairs:
         drawn_count = len(pairs["labels"])
@@ -173,13 +200,31 @@ def probe(
         all_folds.append(
             [fold_of.get(each, -1) for each in pairs["groups"]]
         )  # stills are never judged
-    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
     weights = [
-        np.zeros(len(others) * len(crops)), share_out(weights, damaged is not None, drawn_count)
-    ]  # fmt: skip
+        np.zeros(len(others) * len(crops)),
+        row_weights(crops, len(fitted), drawn_count, colourless),
+    ]
     found = solve(*map(np.concatenate, (features, targets, weights, all_folds)), RIDGE)
-    *others, whole = np.split(found.held_out[: len(shown) * len(crops)], len(shown))
-    return dict(zip(shown, (whole, *others), strict=True))
+    judged = np.split(found.held_out[: len(names) * len(crops)], len(names))
+    by_name = dict(zip(names, judged, strict=True))
+    return {name: by_name[name] for name in CONDITIONS}
+
+
+def fitted_to(features: dict[str, np.ndarray]) -> list[str]:
+    """What a classifier is fitted to: first what ``share_out`` knows, then that without colour."""
+    order = ("as they are", "damaged", "without colour", "damaged, without colour")
+    return [name for name in order if name in features]
+
+
+def row_weights(crops: list[Crop], kinds: int, drawn: int, colourless: float) -> np.ndarray:
+    """The weights of so many kinds of rows, each of all crops, and of the drawn ones."""
+    is_fake = np.array([crop.is_fake for crop in crops])
+    weights = equal_weights(np.array([crop.video for crop in crops]), is_fake)
+    shares = share_out(weights, kinds == 2 + len(COPIES), drawn)
+    of_crops = shares[: len(shares) - drawn]
+    return np.concatenate(
+        [(1 - colourless) * of_crops, colourless * of_crops, shares[len(of_crops) :]]
+    )
 
 
 def print_learning_curve(features: np.ndarray, crops: list[Crop]) -> None:
@@ -252,6 +297,18 @@ def figures(logits: np.ndarray, crops: list[Crop]) -> list[str]:
         labels = [is_fake for _, is_fake, *_ in chosen]
         rows.append(f"{auc_of(chosen):.3f} ({sum(labels)} fake, {len(labels) - sum(labels)} real)")
     return [*rows, f"{sum(above)} of {len(above)}"]
+
+
+def called_fake(logits: dict[str, np.ndarray], crops: list[Crop]) -> list[str]:
+    """The second table's row: shares of real and fake videos, in each of CONDITIONS."""
+    scores = {name: of_videos(each, crops) for name, each in logits.items()}
+    is_fake = np.array([fake for _, fake, *_ in scores["as they are"]], bool)
+    values = {name: np.array(list(each.values())) for name, each in scores.items()}
+    limit = np.quantile(values["as they are"][~is_fake], 1 - FALSE_ALARMS)
+    return [
+        f"{np.mean(each[~is_fake] > limit):.0%}, {np.mean(each[is_fake] > limit):.0%}"
+        for each in values.values()
+    ]
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ def test_the_policy_lets_the_pages_own_style_sheet_through():
     [
         ({}, {"face_size": 62.0}, "62 pixels"),
         ({}, {"sharpness": 7.0}, "sharpness 7"),
+        ({}, {"colour": 2.0}, "black and white or in one tint: colour 2"),
         ({}, {"turn": 0.5}, "turn 0.50"),
         ({"damage": "it breaks off"}, {}, "it breaks off"),
         (

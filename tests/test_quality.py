@@ -6,7 +6,15 @@ import pytest
 
 from unmask.data.degrade import jpeg
 from unmask.faces import Face, FaceDetector, crop_face
-from unmask.quality import bits_per_pixel, face_quality, face_size, sharpness, turn
+from unmask.quality import (
+    COLOURLESS,
+    bits_per_pixel,
+    colour,
+    face_quality,
+    face_size,
+    sharpness,
+    turn,
+)
 from unmask.video import VideoInfo
 
 FRONTAL = np.array([(40, 50), (80, 50), (60, 75), (45, 95), (75, 95)], np.float32)
@@ -68,6 +76,14 @@ def test_a_real_face_is_measured(real_frame):
     # Squeezed to 60 % its width, its eyes are as much closer as its nose.
     squeezed = Face(face.box, face.score, face.landmarks * np.array([0.6, 1], np.float32))
     assert face_quality(squeezed, crop).turn == pytest.approx(quality.turn, abs=0.05)
+
+
+def test_colour_is_none_in_black_and_white(real_frame):
+    grey = cv2.cvtColor(cv2.cvtColor(real_frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    assert colour(grey) == 0
+    assert colour(jpeg(grey, 30)) < COLOURLESS < colour(real_frame)
+    apart = real_frame.max(2).astype(int) - real_frame.min(2)
+    assert colour(real_frame) == pytest.approx(apart.mean())
 
 
 def test_bits_per_pixel_where_it_can_be_told():

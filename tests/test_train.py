@@ -411,6 +411,13 @@ def test_starts_from_keras_own_xception_with_and_without_its_description(tmp_pat
         model_file.initialise(model, str(tmp_path / "notop.h5"))
 
 
+def test_a_start_that_fails_does_not_block_the_folder(split_folder, tmp_path):
+    (tmp_path / "bad.h5").write_text("no model")
+    with pytest.raises(ModelError, match=r"bad\.h5"):
+        fit(split_folder, tmp_path / "run", **MOMENTS | {"init": str(tmp_path / "bad.h5")})
+    assert not (tmp_path / "run" / "run.json").exists()  # or another start would be refused
+
+
 def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
     fitted = fit(split_folder, tmp_path, **QUICK | {"epochs": 1, "trainable_layers": "6"})
     model = model_file.load(fitted.weights)

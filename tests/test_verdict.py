@@ -1,14 +1,16 @@
 """From logits to verdicts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unmask.quality import Quality
 from unmask.tracks import Sighting, Track
-from unmask.verdict import Rule, judge, no_face, sigmoid, track_probability
+from unmask.verdict import NO_COLOUR, Rule, judge, no_face, sigmoid, track_probability
 
 
 def person(number: int, *logits: float, start: float = 0.0) -> Track:
@@ -70,6 +72,20 @@ def test_mean_over_all_faces():
     assert verdict.probability == pytest.approx(sigmoid(-1.5))
     assert verdict.confidence == pytest.approx(1 - sigmoid(-1.5))
     assert verdict.reason.startswith("The mean over 4 faces of 2 people shows no sign of")
+
+
+def test_a_face_without_colour_takes_the_weight_off_all_but_real():
+    grey, coloured = (Quality(90.0, 50.0, 0.1, colour) for colour in (2.0, 30.0))
+
+    def seen(logit: float, quality: Quality) -> Track:
+        return Track(1, [replace(s, quality=quality) for s in person(1, *[logit] * 3).sightings])
+
+    for logit in (4, 0):
+        assert judge([seen(logit, grey)], Rule()).reason.endswith(NO_COLOUR)
+        assert NO_COLOUR not in judge([seen(logit, coloured)], Rule()).reason
+        # It is asked of whom the verdict hangs on.
+        assert NO_COLOUR not in judge([seen(logit, coloured), seen(-4, grey)], Rule()).reason
+    assert NO_COLOUR not in judge([seen(-4, grey)], Rule()).reason
 
 
 def test_uncertain_says_what_to_do():

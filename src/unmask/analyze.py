@@ -184,7 +184,7 @@ def _track_report(track: Track, rule: Rule) -> reports.TrackReport:
     frames = [
         reports.FrameReport(
             s.index, s.second, s.box, s.detection_score, sigmoid(s.logit), s.quality.size,
-            s.quality.sharpness, s.quality.turn, s.sample,
+            s.quality.sharpness, s.quality.turn, s.sample, s.quality.colour,
         )
         for s in track.sightings
     ]  # fmt: skip

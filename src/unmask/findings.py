@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from unmask.quality import COLOURLESS
 from unmask.report import Report, TrackReport
 from unmask.text import count, span
 from unmask.verdict import most_possible
@@ -101,7 +102,14 @@ def face_warnings(track: TrackReport) -> list[str]:
         float(np.median([getattr(frame, field) for frame in track.frames]))
         for field in ("face_size", "sharpness", "turn")
     )
+    colours = [frame.colour for frame in track.frames if frame.colour is not None]
     found = []
+    if colours and np.median(colours) < COLOURLESS:
+        found.append(
+            f"The face is in black and white or in one tint: colour {np.median(colours):.0f} "
+            f"(none: under {COLOURLESS:g}). The model takes that for a trace and calls most real "
+            "people without colour fake: look for the recording in colour."
+        )
     if size < SMALL_FACE:
         found.append(
             f"The face is small: half of the time under {size:.0f} pixels (small: under "

@@ -1,4 +1,4 @@
-"""How good a face picture is: how large, how sharp, how far turned; and its file's compression."""
+"""How good a face picture is: how large, sharp, far turned, coloured; its file's compression."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,9 @@ import numpy as np
 from unmask.faces import Face
 from unmask.video import VideoInfo
 
+COLOURLESS = 7.0
+"""Colour under which a picture is black and white, or in one tint: real ones in training have 9."""
+
 _SHARPNESS_SIZE = 256  # sharpness is measured at one size, so that crops of others compare
 _MOST_TURN = 2.0  # in profile both eyes nearly coincide, and the quotient means nothing more
 
@@ -18,18 +21,19 @@ class Quality:
     """How good the picture of one face is.
 
     ``size`` is the longer side of its box in source pixels, the one a crop is scaled by (unlike
-    ``Face.side``, the shorter, which shrinks when a face turns); ``sharpness`` and ``turn``
-    are those of the functions of these names.
+    ``Face.side``, the shorter, which shrinks when a face turns); ``sharpness``, ``turn``
+    and ``colour`` are those of the functions of these names.
     """
 
     size: float
     sharpness: float
     turn: float
+    colour: float
 
 
 def face_quality(face: Face, crop: np.ndarray) -> Quality:
-    """The quality of a face and its RGB ``uint8`` crop as ``crop_face`` cut it; 0.1 ms."""
-    return Quality(face_size(face.box), sharpness(crop), turn(face.landmarks))
+    """The quality of a face and its RGB ``uint8`` crop as ``crop_face`` cut it; 0.2 ms."""
+    return Quality(face_size(face.box), sharpness(crop), turn(face.landmarks), colour(crop))
 
 
 def face_size(box: tuple[float, float, float, float]) -> float:
@@ -65,6 +69,14 @@ def turn(landmarks: np.ndarray) -> float:
     if not square:
         return _MOST_TURN
     return min(abs(float((nose - (left + right) / 2) @ eyes)) / square, _MOST_TURN)
+
+
+def colour(crop: np.ndarray) -> float:
+    """How far apart a pixel's red, green and blue are, on average: 0 in black and white, to 255."""
+    # The largest and the least of three, without a copy of all for each pixel.
+    red, green, blue = cv2.split(crop)
+    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return cv2.mean(most)[0] - cv2.mean(least)[0]
 
 
 def bits_per_pixel(file_bytes: int, info: VideoInfo) -> float | None:

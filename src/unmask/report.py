@@ -28,7 +28,8 @@ HEADLINES = {
 class FrameReport:
     """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the shown frame.
 
-    ``face_size`` (in the same pixels), ``sharpness`` and ``turn`` are those of quality.Quality.
+    ``face_size`` (in the same pixels), ``sharpness``, ``turn`` and ``colour`` are those of
+    quality.Quality; the last is None in reports of before it was measured.
     ``sample`` counts the frames in which faces were looked for, from 0: who is in two in a row was
     there in between.
     """
@@ -42,6 +43,7 @@ class FrameReport:
     sharpness: float
     turn: float
     sample: int
+    colour: float | None = None
 
 
 @dataclass(frozen=True)

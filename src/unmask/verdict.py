@@ -10,10 +10,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from unmask.quality import COLOURLESS
 from unmask.text import count, span
 from unmask.tracks import Track
 
 VERDICTS = ("fake", "real", "uncertain", "no_face", "unreadable")
+
+
+NO_COLOUR = (
+    "The face has no colour, and without it most real people get such a verdict: "
+    "look for the recording in colour."
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
     least ``min_track_frames`` frames; where nobody was, as in an image, all count. With 'mean' it
     is the sigmoid of the mean logit over all faces.
     """
+    judged = tracks
     if rule.aggregate == "mean":
         probability = sigmoid(np.mean([s.logit for t in tracks for s in t.sightings]))
         faces = sum(len(t.sightings) for t in tracks)
@@ -89,6 +97,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
     else:
         long = [t for t in tracks if len(t.sightings) >= rule.min_track_frames]
         worst = max(long or tracks, key=track_probability)
+        judged = [worst]
         probability = track_probability(worst)
         parts = [f"Person {worst.id}"]
         if len(tracks) > 1:
@@ -109,7 +118,14 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         reason = f"{subject} looks manipulated {figures}."
     else:
         reason = f"{subject} shows no sign of manipulation {figures}."
+    if name != "real" and _is_colourless(judged):
+        reason += f" {NO_COLOUR}"
     return Verdict(name, reason, probability)
+
+
+def _is_colourless(tracks: Sequence[Track]) -> bool:
+    colours = [s.quality.colour for track in tracks for s in track.sightings if s.quality]
+    return bool(colours) and float(np.median(colours)) < COLOURLESS
 
 
 def no_face(frames: int, min_face: int, detection_score: float, is_image: bool = False) -> Verdict:

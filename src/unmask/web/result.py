@@ -253,13 +253,13 @@ def _write_frames(report: Report, target: Path) -> None:
         table = csv.writer(file)
         table.writerow(
             ("file", "person", "frame", "second", "x1", "y1", "x2", "y2", "detection_score",
-             "probability_fake", "face_size", "sharpness", "turn")
+             "probability_fake", "face_size", "sharpness", "turn", "colour")
         )  # fmt: skip
         name = _cell(report.path)
         for track in report.tracks:
             for f in track.frames:
                 numbers = (f.second, *f.box, f.detection_score, f.probability_fake, f.face_size,
-                           f.sharpness, f.turn)  # fmt: skip
+                           f.sharpness, f.turn, f.colour)  # fmt: skip
                 table.writerow((name, track.id, f.index, *(round(n, 6) for n in numbers)))
 
 

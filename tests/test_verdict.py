@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from unmask.quality import Quality
 from unmask.tracks import Sighting, Track
-from unmask.verdict import NO_COLOUR, Rule, judge, no_face, sigmoid, track_probability
+from unmask.verdict import (
+    NO_COLOUR,
+    Rule,
+    judge,
+    no_face,
+    sigmoid,
+    track_probability,
+    track_verdict,
+)
 
 
 def person(number: int, *logits: float, start: float = 0.0) -> Track:
@@ -80,7 +88,10 @@ def test_a_face_without_colour_takes_the_weight_off_all_but_real():
     def seen(logit: float, quality: Quality) -> Track:
         return Track(1, [replace(s, quality=quality) for s in person(1, *[logit] * 3).sightings])
 
+    assert track_verdict(seen(4, coloured), Rule()) == "fake"
     for logit in (4, 0):
+        assert track_verdict(seen(logit, grey), Rule()) == "uncertain"
+        assert judge([seen(logit, grey)], Rule()).name == "uncertain"
         assert judge([seen(logit, grey)], Rule()).reason.endswith(NO_COLOUR)
         assert NO_COLOUR not in judge([seen(logit, coloured)], Rule()).reason
         # It is asked of whom the verdict hangs on.

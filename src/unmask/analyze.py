@@ -20,7 +20,15 @@ from unmask.report import Report
 from unmask.settings import resolve
 from unmask.stages import JudgedFace, Jury, People, Reader
 from unmask.tracks import Track
-from unmask.verdict import Rule, Verdict, judge, no_face, sigmoid, track_probability
+from unmask.verdict import (
+    Rule,
+    Verdict,
+    judge,
+    no_face,
+    sigmoid,
+    track_probability,
+    track_verdict,
+)
 from unmask.video import Video, is_media
 
 _COPY = re.compile(rf"{re.escape(ANNOTATED)}(-\d+)?$")  # ends the stem of an annotated copy
@@ -189,6 +197,6 @@ def _track_report(track: Track, rule: Rule) -> reports.TrackReport:
         for s in track.sightings
     ]  # fmt: skip
     return reports.TrackReport(
-        track.id, rule.verdict(probability), probability, track.first_second, track.last_second,
+        track.id, track_verdict(track, rule), probability, track.first_second, track.last_second,
         frames,
     )  # fmt: skip

@@ -107,8 +107,9 @@ def face_warnings(track: TrackReport) -> list[str]:
     if colours and np.median(colours) < COLOURLESS:
         found.append(
             f"The face is in black and white or in one tint: colour {np.median(colours):.0f} "
-            f"(none: under {COLOURLESS:g}). The model takes that for a trace and calls most real "
-            "people without colour fake: look for the recording in colour."
+            f"(none: under {COLOURLESS:g}). The model takes that for a trace and about half of "
+            "all real people without colour for fakes, so nobody is called fake without it: look "
+            "for the recording in colour."
         )
     if size < SMALL_FACE:
         found.append(

@@ -18,8 +18,8 @@ VERDICTS = ("fake", "real", "uncertain", "no_face", "unreadable")
 
 
 NO_COLOUR = (
-    "The face has no colour, and without it most real people get such a verdict: "
-    "look for the recording in colour."
+    "But the face has no colour, and without it the model takes about half of all real people for "
+    "fakes: look for the recording in colour."
 )
 
 
@@ -82,12 +82,19 @@ def track_probability(track: Track) -> float:
     return sigmoid(np.mean([s.logit for s in track.sightings]))
 
 
+def track_verdict(track: Track, rule: Rule) -> str:
+    """The verdict on a person: 'uncertain' instead of 'fake' where the face has no colour."""
+    name = rule.verdict(track_probability(track))
+    return "uncertain" if name == "fake" and _is_colourless([track]) else name
+
+
 def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdict:
     """The verdict on a video or image in which these people, at least one, were seen.
 
     With the rule 'person' the video is as fake as its most fake person among those seen in at
     least ``min_track_frames`` frames; where nobody was, as in an image, all count. With 'mean' it
-    is the sigmoid of the mean logit over all faces.
+    is the sigmoid of the mean logit over all faces. Without colour nobody is called fake: the model
+    calls half of all real people so.
     """
     judged = tracks
     if rule.aggregate == "mean":
@@ -106,7 +113,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
             seen = worst.first_second, worst.last_second, len(worst.sightings)
             parts.append(f"seen {span(*seen)}")
         subject = ", ".join(parts) + ("," if len(parts) > 1 else "")
-    name = rule.verdict(probability)
+    name, is_colourless = rule.verdict(probability), _is_colourless(judged)
     figures = f"(probability of fake {probability:.2f})"
     if name == "uncertain":
         better = "larger" if is_image else "longer, larger"
@@ -118,8 +125,8 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         reason = f"{subject} looks manipulated {figures}."
     else:
         reason = f"{subject} shows no sign of manipulation {figures}."
-    if name != "real" and _is_colourless(judged):
-        reason += f" {NO_COLOUR}"
+    if is_colourless and name != "real":
+        name, reason = "uncertain", f"{reason} {NO_COLOUR}"
     return Verdict(name, reason, probability)
 
 

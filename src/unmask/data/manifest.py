@@ -220,22 +220,28 @@ def join_groups(sources: list[Source]) -> list[Source]:
     for source in sources:
         if source.label == "real":
             continue
-        stem = _stem(source)
-        if source.group:
-            named = unstated.get((source.dataset, source.group))
-            joined = {named} if named else set()
-        else:
-            joined = set(reals.get((source.dataset, stem), ()))
-        for cut in (i for i, letter in enumerate(stem) if letter == "_" and not source.group):
-            target = reals.get((source.dataset, stem[:cut]))
-            origin = reals.get((source.dataset, stem[cut + 1 :]))
-            if target and origin:
-                joined |= target | origin
-        for group in joined:
+        for group in _joined(source, reals, unstated):
             # The smaller name becomes the root, so names do not depend on the order of rows.
             first, second = sorted((root(group), root(_own_group(source))))
             parent[second] = first
     return [replace(source, group=root(_own_group(source))) for source in sources]
+
+
+def _joined(
+    source: Source, reals: dict[tuple[str, str], set[str]], unstated: dict[tuple[str, str], str]
+) -> set[str]:
+    """The groups of the real videos that a fake belongs with, by its stated group or its name."""
+    if source.group:
+        named = unstated.get((source.dataset, source.group))
+        return {named} if named else set()
+    stem = _stem(source)
+    joined = set(reals.get((source.dataset, stem), ()))
+    for cut in (i for i, letter in enumerate(stem) if letter == "_"):
+        target = reals.get((source.dataset, stem[:cut]))
+        origin = reals.get((source.dataset, stem[cut + 1 :]))
+        if target and origin:
+            joined |= target | origin
+    return joined
 
 
 def _stem(source: Source) -> str:

@@ -260,7 +260,8 @@ def _write_frames(report: Report, target: Path) -> None:
             for f in track.frames:
                 numbers = (f.second, *f.box, f.detection_score, f.probability_fake, f.face_size,
                            f.sharpness, f.turn, f.colour)  # fmt: skip
-                table.writerow((name, track.id, f.index, *(round(n, 6) for n in numbers)))
+                known = (None if n is None else round(n, 6) for n in numbers)  # None: an empty cell
+                table.writerow((name, track.id, f.index, *known))
 
 
 def _cell(text: str) -> str:

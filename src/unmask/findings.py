@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from unmask.quality import COLOURLESS
+from unmask.quality import COLOURLESS, is_colourless
 from unmask.report import Report, TrackReport
 from unmask.text import count, span
 from unmask.verdict import most_possible
@@ -104,7 +104,7 @@ def face_warnings(track: TrackReport) -> list[str]:
     )
     colours = [frame.colour for frame in track.frames if frame.colour is not None]
     found = []
-    if colours and np.median(colours) < COLOURLESS:
+    if is_colourless(colours):
         found.append(
             f"The face is in black and white or in one tint: colour {np.median(colours):.0f} "
             f"(none: under {COLOURLESS:g}). The model takes that for a trace and about half of "

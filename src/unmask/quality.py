@@ -1,6 +1,7 @@
 """How good a face picture is: how large, sharp, far turned, coloured; its file's compression."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +11,8 @@ from unmask.faces import Face
 from unmask.video import VideoInfo
 
 COLOURLESS = 7.0
-"""Colour under which a picture is black and white, or in one tint: real ones in training have 9."""
+"""Colour under which a picture is black and white or in one tint: real ones in training have 9 and
+more."""
 
 _SHARPNESS_SIZE = 256  # sharpness is measured at one size, so that crops of others compare
 _MOST_TURN = 2.0  # in profile both eyes nearly coincide, and the quotient means nothing more
@@ -77,6 +79,11 @@ def colour(crop: np.ndarray) -> float:
     red, green, blue = cv2.split(crop)
     most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     return cv2.mean(most)[0] - cv2.mean(least)[0]
+
+
+def is_colourless(colours: Sequence[float]) -> bool:
+    """Whether half of a person's pictures, or more, have no colour; not where none was measured."""
+    return bool(colours) and float(np.median(colours)) < COLOURLESS
 
 
 def bits_per_pixel(file_bytes: int, info: VideoInfo) -> float | None:

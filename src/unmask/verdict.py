@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from unmask.quality import COLOURLESS
+from unmask.quality import is_colourless
 from unmask.text import count, span
 from unmask.tracks import Track
 
@@ -85,7 +85,7 @@ def track_probability(track: Track) -> float:
 def track_verdict(track: Track, rule: Rule) -> str:
     """The verdict on a person: 'uncertain' instead of 'fake' where the face has no colour."""
     name = rule.verdict(track_probability(track))
-    return "uncertain" if name == "fake" and _is_colourless([track]) else name
+    return "uncertain" if name == "fake" and _lack_colour([track]) else name
 
 
 def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdict:
@@ -113,7 +113,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
             seen = worst.first_second, worst.last_second, len(worst.sightings)
             parts.append(f"seen {span(*seen)}")
         subject = ", ".join(parts) + ("," if len(parts) > 1 else "")
-    name, is_colourless = rule.verdict(probability), _is_colourless(judged)
+    name = rule.verdict(probability)
     figures = f"(probability of fake {probability:.2f})"
     if name == "uncertain":
         better = "larger" if is_image else "longer, larger"
@@ -125,14 +125,14 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         reason = f"{subject} looks manipulated {figures}."
     else:
         reason = f"{subject} shows no sign of manipulation {figures}."
-    if is_colourless and name != "real":
+    if name != "real" and _lack_colour(judged):
         name, reason = "uncertain", f"{reason} {NO_COLOUR}"
     return Verdict(name, reason, probability)
 
 
-def _is_colourless(tracks: Sequence[Track]) -> bool:
-    colours = [s.quality.colour for track in tracks for s in track.sightings if s.quality]
-    return bool(colours) and float(np.median(colours)) < COLOURLESS
+def _lack_colour(tracks: Sequence[Track]) -> bool:
+    seen = [s for track in tracks for s in track.sightings if s.quality]
+    return is_colourless([s.quality.colour for s in seen])
 
 
 def no_face(frames: int, min_face: int, detection_score: float, is_image: bool = False) -> Verdict:

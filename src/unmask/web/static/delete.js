@@ -1,7 +1,7 @@
 // Buttons with data-delete delete a job, once that is confirmed.
 
 import { request } from "./api.js";
-import { say } from "./dom.js";
+import { isBusy, say, setBusy } from "./dom.js";
 
 const dialog = document.getElementById("delete");
 let button = null;
@@ -17,7 +17,8 @@ if (dialog) {
     dialog.showModal();
   });
   confirm.addEventListener("click", async () => {
-    confirm.disabled = true;
+    if (isBusy(confirm)) return;
+    setBusy(confirm, true);
     try {
       await request(button.dataset.delete, "DELETE");
       done();
@@ -25,7 +26,7 @@ if (dialog) {
       if (error.status === 404) done();
       else say(problem, error.message);
     } finally {
-      confirm.disabled = false;
+      setBusy(confirm, false);
     }
   });
 }

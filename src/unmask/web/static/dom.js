@@ -16,6 +16,10 @@ export function say(place, text) {
   place.hidden = !text;
 }
 
+/** Whether a button's work is under way; 'disabled' would send the focus away. */
+export const isBusy = (button) => button.ariaDisabled === "true";
+export const setBusy = (button, busy) => (button.ariaDisabled = busy ? "true" : null);
+
 /** Seconds as m:ss.s, or h:mm:ss.s from an hour on. */
 export function clock(second, digits = 1) {
   const scale = 10 ** digits;

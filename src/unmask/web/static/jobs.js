@@ -3,6 +3,7 @@
 
 import { request, sleep } from "./api.js";
 import "./delete.js";
+import { isBusy, setBusy } from "./dom.js";
 import { localTimes } from "./times.js";
 
 const PAUSE = 2; // seconds, while something is still being judged
@@ -101,15 +102,15 @@ async function watch() {
 document.addEventListener("jobs-changed", () => refresh());
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-cancel]");
-  if (!button?.closest("#jobs") || button.ariaDisabled === "true") return;
-  button.ariaDisabled = "true"; // 'disabled' would send the focus away
+  if (!button?.closest("#jobs") || isBusy(button)) return;
+  setBusy(button, true);
   try {
     await request(button.dataset.cancel, "POST");
   } catch {
     // it has just finished: the list says so
   }
   await refresh();
-  button.ariaDisabled = null;
+  setBusy(button, false);
 });
 
 if (form) {

@@ -3,7 +3,7 @@
 // where it was, because the browser then tells the server the last event it got.
 
 import { request, sleep } from "./api.js";
-import { clock, colourOf, element, say } from "./dom.js";
+import { clock, colourOf, element, isBusy, say, setBusy } from "./dom.js";
 
 const MOST = 12; // pictures of a person, the latest
 const page = document.getElementById("live");
@@ -138,16 +138,17 @@ async function watch() {
   }
 }
 
-document.getElementById("cancel")?.addEventListener("click", async (event) => {
-  event.target.disabled = true;
-  event.target.textContent = "Is being cancelled";
+document.getElementById("cancel")?.addEventListener("click", async ({ currentTarget: button }) => {
+  if (isBusy(button)) return;
+  setBusy(button, true);
+  button.textContent = "Is being cancelled";
   try {
     await request(page.dataset.cancel, "POST");
   } catch (error) {
     if (error.status === 409) return; // it has just finished: the page is about to say so
     say(problem, error.message);
-    event.target.disabled = false;
-    event.target.textContent = "Cancel";
+    setBusy(button, false);
+    button.textContent = "Cancel";
   }
 });
 

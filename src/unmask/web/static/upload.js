@@ -1,7 +1,7 @@
 // Files and addresses on their way to the server: chosen, dropped, pasted or recorded.
 
 import { problem, request, sleep } from "./api.js";
-import { element, say } from "./dom.js";
+import { element, isBusy, say, setBusy } from "./dom.js";
 import { recording } from "./webcam.js";
 
 const AT_ONCE = 2;
@@ -209,7 +209,8 @@ document.addEventListener("paste", (event) => {
 address?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const [button, words] = [address.querySelector("button"), address.querySelector(".problem")];
-  button.disabled = true;
+  if (isBusy(button)) return;
+  setBusy(button, true);
   say(words, "");
   try {
     const job = await request(jobs, "POST", { address: address.elements.address.value.trim() });
@@ -217,7 +218,7 @@ address?.addEventListener("submit", async (event) => {
   } catch (error) {
     const when = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
     say(words, error.message + when);
-    button.disabled = false;
+    setBusy(button, false);
   }
 });
 

@@ -1,7 +1,7 @@
 // Records ten seconds from the webcam, without sound.
 
 import { sleep } from "./api.js";
-import { say } from "./dom.js";
+import { isBusy, say, setBusy } from "./dom.js";
 
 const SECONDS = 10;
 const KINDS = ["video/mp4;codecs=avc1", "video/webm;codecs=vp9", "video/webm"];
@@ -25,7 +25,7 @@ export function recording(take) {
     bar.value = 0;
     say(problem, "");
     start.disabled = true;
-    start.ariaDisabled = null;
+    setBusy(start, false);
     start.textContent = "Start";
     state.textContent = "";
     try {
@@ -48,8 +48,8 @@ export function recording(take) {
   });
 
   start.addEventListener("click", async () => {
-    if (start.ariaDisabled === "true") return;
-    start.ariaDisabled = "true"; // 'disabled' would send the focus away
+    if (isBusy(start)) return;
+    setBusy(start, true);
     start.textContent = "Records";
     state.textContent = `Records ${SECONDS} seconds`;
     const kind = KINDS.find((each) => MediaRecorder.isTypeSupported(each));

@@ -47,7 +47,7 @@ def portraits(folder: Path) -> list[Portrait]:
         with Video(path) as video:
             image = next(video.sample()).image
         if faces := detector.detect(image):
-            crop = crop_face(image, max(faces, key=lambda face: face.side).box)
+            crop = crop_face(image, max(faces, key=lambda face: face.side))
             if (points := mesh.points(crop)) is not None:
                 found.append(Portrait(crop, points))
     return found

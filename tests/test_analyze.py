@@ -13,10 +13,10 @@ import pytest
 from clips import PEAK_BYTES, needs_proc, tile, write_video
 
 import unmask
-from unmask.analyze import find_inputs
+from unmask.analyze import Analyzer, find_inputs
 from unmask.errors import ModelError, SettingError, UsageError
 from unmask.explain import Exhibits
-from unmask.faces import crop_face
+from unmask.faces import crop_box, crop_face
 from unmask.findings import warnings
 from unmask.quality import sharpness
 from unmask.report import SCHEMA
@@ -54,7 +54,7 @@ def test_it_says_what_a_plain_loop_over_the_rooms_says(analyzer, fake_clip):
         for frame in video.sample(every=8):
             (face,) = analyzer.detector.detect(frame.image)
             boxes.append(face.box)
-            crop = crop_face(frame.image, face.box)
+            crop = crop_face(frame.image, face)
             sharp.append(sharpness(crop))
             logits.append(analyzer.classifier.logits(crop[None])[0])
     report = unmask.analyze(fake_clip, every=8)
@@ -76,7 +76,7 @@ def test_a_photo_is_judged_as_a_photo(analyzer, samples):
     with Video(path) as photo:
         image = next(photo.sample()).image
     (face,) = analyzer.detector.detect(image)
-    crop = crop_face(image, face.box)[None]
+    crop = crop_face(image, face)[None]
     (expected,) = analyzer.classifier.logits(crop, is_photo=True)
     assert expected < analyzer.classifier.logits(crop)[0] - 1  # the card's photo_offset
     assert analyzer.analyze(path).probability_fake == pytest.approx(sigmoid(expected), abs=0.03)
@@ -143,7 +143,7 @@ def test_two_people_and_a_cut(analyzer, real_frames, tmp_path):
 
 def test_forty_faces(analyzer, real_frame, tmp_path):
     (face,) = analyzer.detector.detect(real_frame)
-    crowd = tile(crop_face(real_frame, face.box, 128), rows=5, columns=8)
+    crowd = tile(crop_face(real_frame, face, 128), rows=5, columns=8)
     clip = write_video(tmp_path / "crowd.mp4", [crowd])
     report = analyzer.analyze(clip)
     VALIDATOR.validate(report.to_dict())
@@ -152,7 +152,7 @@ def test_forty_faces(analyzer, real_frame, tmp_path):
     with Video(clip) as video:
         (frame,) = video.sample()
     for person in report.tracks[::9]:  # from several batches: nobody got another's probability
-        crop = crop_face(frame.image, person.frames[0].box)
+        crop = crop_box(frame.image, person.frames[0].box)
         (logit,) = analyzer.classifier.logits(crop[None])
         assert person.probability_fake == pytest.approx(sigmoid(logit), abs=0.03)
 
@@ -242,3 +242,23 @@ def test_inputs_are_found_in_order(tmp_path):
         find_inputs([tmp_path / "b.mp4", tmp_path / "missing.mp4"])
     with pytest.raises(UsageError, match="no videos or images"):
         find_inputs([tmp_path / "folder.mp4"])
+
+
+def test_the_digest_is_of_the_file_that_was_judged_whatever_has_its_name_by_now(
+    real_clip, fake_clip, tmp_path
+):
+    path, other = tmp_path / "clip.mp4", tmp_path / "other.mp4"
+    path.write_bytes(real_clip.read_bytes())
+    other.write_bytes(fake_clip.read_bytes())
+    report = Analyzer(every=3).analyze(
+        path, on_progress=lambda _: other.exists() and other.replace(path)
+    )
+    assert path.read_bytes() == fake_clip.read_bytes()
+    assert report.sha256 == hashlib.sha256(real_clip.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_nobody_waits_for_a_pipe(analyzer, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    report = analyzer.analyze(tmp_path / "pipe.mp4")
+    assert (report.verdict, report.sha256) == ("unreadable", None)

@@ -18,7 +18,7 @@ from unmask.faces import FaceDetector, crop_face
 def crops(real_frames) -> np.ndarray:
     detector = FaceDetector()
     chosen = real_frames[::15]
-    return np.stack([crop_face(image, detector.detect(image)[0].box) for image in chosen])
+    return np.stack([crop_face(image, detector.detect(image)[0]) for image in chosen])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from clips import tile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.faces import FaceDetector, crop_face, overlap
+from unmask.faces import FaceDetector, crop_box, crop_face, overlap
 from unmask.video import Video
 
 
@@ -38,7 +38,7 @@ def test_boxes_are_in_pixels_of_the_image_whatever_its_size(detector, real_frame
 
 def test_finds_forty_faces(detector, real_frame):
     (face,) = detector.detect(real_frame)
-    faces = detector.detect(tile(crop_face(real_frame, face.box, 128), rows=5, columns=8))
+    faces = detector.detect(tile(crop_face(real_frame, face, 128), rows=5, columns=8))
     assert len(faces) == 40
     assert [f.box for f in faces] == sorted(f.box for f in faces)
 
@@ -69,7 +69,7 @@ def test_pictures_of_any_shape(detector, shape):
 def test_a_crop_is_square_and_not_stretched():
     image = np.zeros((300, 400, 3), np.uint8)
     cv2.circle(image, (200, 150), 40, (255, 255, 255), -1)
-    crop = crop_face(image, (170, 110, 230, 190), size=104)
+    crop = crop_box(image, (170, 110, 230, 190), size=104)
     disc = crop[:, :, 0] > 127
     height, width = disc.any(1).sum(), disc.any(0).sum()
     assert crop.shape == (104, 104, 3)
@@ -79,7 +79,7 @@ def test_a_crop_is_square_and_not_stretched():
 
 def test_a_crop_beyond_the_edge_repeats_it():
     image = np.tile(np.arange(100, dtype=np.uint8)[:, None, None], (1, 100, 3))
-    crop = crop_face(image, (60, 60, 100, 100), size=52)  # 52 pixels a side, 6 outside
+    crop = crop_box(image, (60, 60, 100, 100), size=52)  # 52 pixels a side, 6 outside
     assert (crop[:, -6:] == crop[:, -7:-6]).all()
     assert (crop[-6:] == 99).all()
     assert (crop[:40, 0, 0] == np.arange(54, 94)).all()
@@ -92,6 +92,19 @@ def test_a_crop_beyond_the_edge_repeats_it():
 )
 def test_any_box_gives_a_crop_of_the_right_size(box, shape, size):
     image = np.full((*shape, 3), 77, np.uint8)
-    crop = crop_face(image, box, size)
+    crop = crop_box(image, box, size)
     assert crop.shape == (size, size, 3)
     assert (crop == 77).all()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_that_lies_or_stands_on_its_head_is_cut_out_upright(detector, real_frame, turns):
+    (face,) = detector.detect(real_frame)
+    expected = crop_face(real_frame, face)
+    np.testing.assert_array_equal(expected, crop_box(real_frame, face.box))
+    image = np.ascontiguousarray(np.rot90(real_frame, turns))
+    (turned,) = detector.detect(image)
+    crop = crop_face(image, turned)
+    # Found again, but not quite at one place: of all ways to turn it, this is the nearest.
+    apart = [np.abs(np.rot90(crop, k).astype(int) - expected).mean() for k in range(4)]
+    assert np.argmin(apart) == 0

@@ -20,7 +20,7 @@ def faces(samples):
     for path in sorted((samples / "people").glob("*.jpg"))[:4]:
         with Video(path) as video:
             image = next(video.sample()).image
-        crops.append(crop_face(image, detector.detect(image)[0].box))
+        crops.append(crop_face(image, detector.detect(image)[0]))
     return crops
 
 

@@ -21,7 +21,7 @@ def people(samples):
     for path in sorted((samples / "people").glob("*.jpg"))[:6]:
         with Video(path) as video:
             image = next(video.sample()).image
-        crop = crop_face(image, detector.detect(image)[0].box)
+        crop = crop_face(image, detector.detect(image)[0])
         found.append(Portrait(crop, mesh.points(crop)))
     return found
 

@@ -68,7 +68,7 @@ def test_turn_has_an_end_where_the_eyes_coincide():
 
 def test_a_real_face_is_measured(real_frame):
     (face,) = FaceDetector().detect(real_frame)
-    crop = crop_face(real_frame, face.box)
+    crop = crop_face(real_frame, face)
     quality = face_quality(face, crop)
     assert quality.size == face_size(face.box) > face.side
     assert quality.turn < 0.1  # she looks into the camera

@@ -16,7 +16,7 @@ def test_threads_that_share_a_network_each_get_their_own_result(real_frames):
     """As in training, where two threads prepare batches with one mesh."""
     mesh = FaceMesh(threads=1)
     (face,) = FaceDetector().detect(real_frames[0])
-    crop = crop_face(real_frames[0], face.box)
+    crop = crop_face(real_frames[0], face)
     crops = [np.roll(crop, shift, axis=1) for shift in range(-20, 21, 10)]
     expected = [mesh.points(each) for each in crops]
     with ThreadPoolExecutor(2) as pool:
@@ -27,7 +27,7 @@ def test_threads_that_share_a_network_each_get_their_own_result(real_frames):
 
 def test_streams_side_by_side_each_give_their_own_result(real_frames):
     (face,) = FaceDetector().detect(real_frames[0])
-    crop = crop_face(real_frames[0], face.box)
+    crop = crop_face(real_frames[0], face)
     crops = [np.roll(crop, shift, axis=1)[None] for shift in range(-40, 41, 20)]
     classifier = Classifier(threads=2, streams=2)
     expected = [classifier.logits(each)[0] for each in crops]

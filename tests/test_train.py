@@ -40,7 +40,7 @@ def split_folder(samples, tmp_path_factory) -> Path:
     for number, path in enumerate(sorted((samples / "people").glob("*.jpg"))):
         with Video(path) as video:
             image = next(video.sample()).image
-        real = crop_face(image, detector.detect(image)[0].box, SIZE)
+        real = crop_face(image, detector.detect(image)[0], SIZE)
         fake = real.copy()
         fake[SIZE // 3 : 2 * SIZE // 3] = 255 - fake[SIZE // 3 : 2 * SIZE // 3]
         split = "val" if number % 4 == 0 else "train"

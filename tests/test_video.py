@@ -314,6 +314,58 @@ def test_pictures_shorter_than_the_sound_are_no_damage(tmp_path, name, late):
             assert video.damage is None
 
 
+@pytest.mark.parametrize("how", [{}, {"sampling": "fast"}, {"max_frames": 8}])
+def test_a_last_picture_that_stays_is_no_damage(tmp_path, how):
+    path = write_video(
+        tmp_path / "a.gif", numbered(20), "gif", "rgb8", options={"final_delay": "500"}
+    )
+    video, frames = sample(path, every=5, **how)
+    assert video.info.duration_seconds > 5
+    assert frames[-1].second < 1
+    assert video.damage is None
+
+
+@pytest.mark.parametrize("how", [{}, {"sampling": "fast"}, {"max_frames": 8}])
+@pytest.mark.parametrize("name", ["a.ts", "a.vob"])
+def test_a_clock_that_starts_anew_in_the_middle_goes_on(tmp_path, name, how):
+    codec = "libx264" if name == "a.ts" else "mpeg2video"
+    parts = [numbered(150)[:100], numbered(150)[100:]]
+    files = [
+        write_video(tmp_path / f"{number}_{name}", part, codec) for number, part in enumerate(parts)
+    ]
+    path = tmp_path / name
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    video, frames = sample(path, every=15, **how)
+    assert len(frames) >= 8
+    assert max(number_of(frame.image) for frame in frames) >= 130
+    assert [f.second for f in frames] == sorted(f.second for f in frames)
+    for frame in frames:
+        assert frame.second == pytest.approx(number_of(frame.image) / 25, abs=0.1)
+    assert video.damage is None
+
+
+@pytest.mark.parametrize("how", [{}, {"sampling": "fast"}, {"max_frames": 30}])
+def test_of_a_slow_video_more_frames_are_taken(tmp_path, how):
+    path = write_video(tmp_path / "a.mp4", numbered(30), seconds=list(range(30)))
+    _, frames = sample(path, every=15, **how)
+    assert len(frames) == 15
+    assert [number_of(frame.image) for frame in frames] == [frame.index for frame in frames]
+
+
+def test_of_several_streams_the_one_that_players_show_is_read(tmp_path):
+    path, disposition = tmp_path / "a.mkv", av.stream.Disposition
+    with av.open(str(path), "w") as container:
+        for is_shown in (False, True):
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.disposition = disposition.default if is_shown else disposition(0)
+        for number, stream in enumerate(container.streams):
+            picture = av.VideoFrame.from_ndarray(numbered(8)[5 + number], format="rgb24")
+            container.mux(stream.encode(picture) + stream.encode())
+    for how in ({}, {"max_frames": 4}):
+        assert [number_of(frame.image) for frame in sample(path, **how)[1]] == [6]
+
+
 def test_matroska_with_sound_that_breaks_off_is_damaged(tmp_path):
     path = add_long_sound(write_video(tmp_path / "b.mkv", noise(75)), tmp_path / "a.mkv")
     data = path.read_bytes()

@@ -6,8 +6,10 @@ network are refused.
 """
 
 import logging
+import math
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import av
@@ -30,6 +32,7 @@ _CONTAINERS = (
 _STILL_BRANDS = ("avif", "mif1", "heic", "heix")  # of ISO files that hold a picture, not a film
 _NEARLY_SQUARE = 0.03
 _WIDEST_PIXEL = 4.0
+_CLOCK_GOES_BACK = 1  # second, or more: less than that is pictures out of order
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 # PyAV does not know the newest kinds of side data (EXIF is 31) and then refuses to show any.
@@ -58,10 +61,33 @@ def open_container(file: BinaryIO) -> av.container.InputContainer:
     )
 
 
-def picture_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """The moving pictures in a container: the cover of an audio file is none."""
-    cover = av.stream.Disposition.attached_pic
-    return [stream for stream in container.streams.video if not stream.disposition & cover]
+def shown_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The moving pictures that players show: those that are marked so, else the first.
+
+    The cover of an audio file is none.
+    """
+    disposition = av.stream.Disposition
+    videos = [s for s in container.streams.video if not s.disposition & disposition.attached_pic]
+    marked = (s for s in videos if s.disposition & disposition.default)
+    return next(marked, videos[0] if videos else None)
+
+
+def steady(packets: Iterable[av.Packet], stream: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of a stream, their clock made to go on where it starts anew.
+
+    It does in files that were joined end to end (MPEG-TS, VOB).
+    """
+    back = round(_CLOCK_GOES_BACK / (stream.time_base or 1))
+    added, latest, lasts = 0, -math.inf, 0
+    for packet in packets:
+        if packet.dts is not None:
+            if packet.dts + added < latest - back:
+                added = latest + lasts - packet.dts
+            packet.dts += added
+            latest, lasts = max(latest, packet.dts), packet.duration or 0
+        if packet.pts is not None:
+            packet.pts += added
+        yield packet
 
 
 def is_still(container: av.container.InputContainer) -> bool:

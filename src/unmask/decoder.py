@@ -1,11 +1,13 @@
 """Open one video or image and decode its pictures in order, as far as they can be decoded."""
 
+import hashlib
 import stat
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
@@ -16,7 +18,8 @@ from unmask.container import (
     has_end,
     in_words,
     open_container,
-    picture_streams,
+    shown_stream,
+    steady,
 )
 from unmask.errors import UnreadableError
 
@@ -28,12 +31,13 @@ _REORDERED = 32  # packets: H.264 shows a picture at most 16 later than it is co
 
 
 class Decoder:
-    """An open file and the decoder of its first picture stream.
+    """An open file and the decoder of the picture stream that players show.
 
     ``stream`` and ``first``, its first frame, are as the decoder has them: clock and colours.
     ``is_wanted`` says of a picture, by its time stamp and number, whether it is
     wanted: others are left out where no wanted one is built on them (None: all are wanted).
-    ``coded_until`` is the latest time stamp that was read since one was given, shown or not.
+    ``coded_until`` is until when the pictures last that were read since one was given, by time
+    stamp, shown or not.
     ``breaks_off`` is whether the file ended within a picture.
 
     Raises UnreadableError when the file is missing, empty, of no known kind, has no picture, or
@@ -66,10 +70,9 @@ class Decoder:
                     f"{name} is no video or image that can be read: it is damaged, cut off at "
                     "the start, or of a kind that is not known here, as an animated PNG is"
                 ) from None
-            streams = picture_streams(self.container)
-            if not streams:
+            self.stream = shown_stream(self.container)
+            if self.stream is None:
                 raise UnreadableError(f"no video stream in {name}: is it an audio file?")
-            self.stream = streams[0]
             decoder = self.stream.codec_context
             if decoder is None:
                 raise UnreadableError(f"{name} is coded in a way that no decoder here knows")
@@ -154,7 +157,9 @@ class Decoder:
                     self._numbers[packet.pts] = number
                 if self.is_wanted:
                     self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
-                    self.coded_until = max(self.coded_until or 0, packet.pts)
+                    self.coded_until = max(
+                        self.coded_until or 0, packet.pts + (packet.duration or 0)
+                    )
             try:
                 frames = packet.decode()
             except DECODER_ERRORS as error:
@@ -202,10 +207,11 @@ class Decoder:
     def _packets(self) -> Iterator[av.Packet]:
         """The stream's packets; at the last, which has no time, the decoder empties itself."""
         try:
-            for count, packet in enumerate(self.container.demux(self.stream)):
+            for count, packet in enumerate(steady(self.container.demux(self.stream), self.stream)):
                 if count == 0 and self._is_cut_off_jpeg(packet):
                     self._problems["end"] = "its last part is missing"
-                self.breaks_off |= packet.is_corrupt  # FFmpeg says so where the file's end cuts it
+                if packet.size:  # FFmpeg says so of the last one where the file's end cuts it
+                    self.breaks_off = packet.is_corrupt
                 # An empty packet that has a time, usual in AVI, would make the decoder stop early.
                 if packet.size or packet.dts is None:
                     yield packet
@@ -215,8 +221,34 @@ class Decoder:
     def _is_cut_off_jpeg(self, packet: av.Packet) -> bool:
         return self.container.format.name == "jpeg_pipe" and not has_end(bytes(packet))
 
+    def digest(self) -> tuple[str | None, int]:
+        """As ``digest``, of the very file that was decoded, whatever has its name by now.
+
+        Nothing can be decoded afterwards.
+        """
+        self._file.seek(0)
+        return _digest(self._file)
+
     def close(self) -> None:
         """Let go of the file."""
         if hasattr(self, "container"):
             self.container.close()
         self._file.close()
+
+
+def digest(path: Path) -> tuple[str | None, int]:
+    """A file's sha256 in hex and its size in bytes; None and 0 where it cannot be read."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
+            with path.open("rb") as file:
+                return _digest(file)
+    except (OSError, ValueError):
+        pass
+    return None, 0
+
+
+def _digest(file: BinaryIO) -> tuple[str | None, int]:
+    try:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+    except (OSError, ValueError):
+        return None, 0

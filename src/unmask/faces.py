@@ -143,13 +143,34 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
 def crop_square(
     box: tuple[float, float, float, float], margin: float = MARGIN
 ) -> tuple[int, int, int]:
-    """Where ``crop_face`` cuts: left, top and side in pixels; it may reach outside the image."""
+    """Where ``crop_box`` cuts: left, top and side in pixels; it may reach outside the image."""
     x1, y1, x2, y2 = box
     side = max(1, round(margin * max(x2 - x1, y2 - y1)))
     return round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side
 
 
-def crop_face(
+def crop_face(image: np.ndarray, face: Face, size: int = 256, margin: float = MARGIN) -> np.ndarray:
+    """Cut a face out as ``crop_box`` does, and turn it upright by quarter turns.
+
+    So a video that lies on its side or stands on its head, without saying so, is judged as if it
+    were upright.
+    """
+    square = crop_box(image, face.box, size, margin)
+    turns = quarter_turns(face.landmarks)
+    return np.ascontiguousarray(np.rot90(square, turns)) if turns else square
+
+
+def quarter_turns(landmarks: np.ndarray) -> int:
+    """By how many quarter turns, counter-clockwise, a face is nearest to upright: 0 to 3.
+
+    ``landmarks`` (5, 2) as in Face: it is upright when its mouth is below its eyes.
+    """
+    left_eye, right_eye, _, left_mouth, right_mouth = landmarks.astype(np.float64)
+    beside, below = (left_mouth + right_mouth) - (left_eye + right_eye)
+    return round(np.arctan2(-beside, below) / (np.pi / 2)) % 4
+
+
+def crop_box(
     image: np.ndarray,
     box: tuple[float, float, float, float],
     size: int = 256,

@@ -5,7 +5,6 @@ are judged in batches across frames and people, a batch on each processor. No st
 of the next, and crops are dropped once judged, so memory does not grow with the length of a video.
 """
 
-import hashlib
 import queue
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from unmask.classifier import Classifier
+from unmask.decoder import digest
 from unmask.errors import UnreadableError
 from unmask.explain import Exhibit, Exhibits
 from unmask.faces import FaceDetector, crop_face
@@ -74,7 +74,7 @@ class People:
         ids = self._tracker.update(frame.second, faces, frame.image)
         seen = []
         for face, person in zip(faces, ids, strict=True):
-            crop = crop_face(frame.image, face.box, self._crop_size)
+            crop = crop_face(frame.image, face, self._crop_size)
             quality = face_quality(face, crop)
             sighting = Sighting(
                 frame.index, frame.second, face.box, face.score, quality=quality,
@@ -207,28 +207,39 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            self._decode()
-            if not self._stopped.is_set():
-                self.sha256, self.file_bytes = _digest(self._path)
+            self._read()
         except BaseException as error:  # whatever it is, it belongs to the thread that waits
             self._put(error)
         self._put(None)
 
-    def _decode(self) -> None:
-        s = self._settings
+    def _read(self) -> None:
         start = time.perf_counter()
         try:
-            with Video(self._path, threads=s.threads) as video:
-                self.video = video
-                for frame in video.sample(s.every, s.max_frames, s.sampling):
-                    self.busy_seconds += time.perf_counter() - start
-                    self._put(frame)
-                    if self._stopped.is_set():
-                        return
-                    start = time.perf_counter()
+            video = Video(self._path, threads=self._settings.threads)
         except UnreadableError as error:
             self.error = error
-        self.busy_seconds += time.perf_counter() - start
+            self.sha256, self.file_bytes = digest(self._path)
+            return
+        self.busy_seconds = time.perf_counter() - start
+        with video:
+            self.video = video
+            try:
+                self._decode(video)
+            except UnreadableError as error:
+                self.error = error
+            if not self._stopped.is_set():
+                self.sha256, self.file_bytes = video.digest()
+
+    def _decode(self, video: Video) -> None:
+        s = self._settings
+        frames = video.sample(s.every, s.max_frames, s.sampling)
+        while not self._stopped.is_set():
+            start = time.perf_counter()
+            frame = next(frames, None)
+            self.busy_seconds += time.perf_counter() - start
+            if frame is None:
+                return
+            self._put(frame)
 
     def _put(self, item: Frame | BaseException | None) -> None:
         while not self._stopped.is_set():
@@ -236,12 +247,3 @@ class Reader:
                 return self._queue.put(item, timeout=0.1)
             except queue.Full:
                 continue
-
-
-def _digest(path: Path) -> tuple[str | None, int]:
-    """The file's sha256 in hex and its size in bytes; None and 0 where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-    except (OSError, ValueError):
-        return None, 0

@@ -1,13 +1,13 @@
 """When the frames of a video are shown and which of them are keyframes, without decoding any."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
 
-from unmask.container import DECODER_ERRORS, open_container, picture_streams
+from unmask.container import DECODER_ERRORS, open_container, shown_stream, steady
 
 TIME_STAMP_ERROR = 0.002
 """Seconds by which a time stamp may be off: Matroska rounds them to milliseconds."""
@@ -15,10 +15,19 @@ TIME_STAMP_ERROR = 0.002
 
 @dataclass(frozen=True)
 class Timetable:
-    """Seconds, from the first frame on, of every frame in order and of the keyframes."""
+    """Seconds, from the first frame on, of every frame in order and of the keyframes.
+
+    ``stated_end`` is when the last frame ceases to be shown, as far as the file says so.
+    """
 
     frames: np.ndarray
     keyframes: np.ndarray
+    stated_end: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """When the last frame ceases to be shown, or, where that is not known, begins to be."""
+        return max(self.stated_end, self.second(len(self.frames) - 1))
 
     @property
     def seconds(self) -> float:
@@ -36,7 +45,7 @@ class Timetable:
 
     def without_keyframes(self) -> "Timetable":
         """The same, with no keyframe to go to."""
-        return Timetable(self.frames, np.empty(0))
+        return replace(self, keyframes=np.empty(0))
 
     def keyframe_before(self, second: float) -> float:
         """When the last keyframe is shown that comes at ``second`` or earlier; 0 without one."""
@@ -62,26 +71,33 @@ def read_timetable(path: Path, stream: av.VideoStream) -> Timetable:
         end = path.stat().st_size
         whole = [e for e in entries if e.pos + e.size <= end]
         # The index has the order of decoding, whose time stamps are those of showing, moved.
-        return _timetable([e.timestamp for e in whole],
-                          [e.timestamp for e in whole if e.is_keyframe], stream)  # fmt: skip
-    count, stamps, keyframes = 0, [], []
+        stamps = [e.timestamp for e in whole]
+        keyframes = [e.timestamp for e in whole if e.is_keyframe]
+        length = stream.duration if len(whole) == len(entries) else 0
+        return _timetable(stamps, keyframes, min(stamps, default=0) + (length or 0), stream)
+    count, stamps, keyframes, end = 0, [], [], 0
     with path.open("rb") as file:
         try:
             with open_container(file) as container:
-                for packet in container.demux(picture_streams(container)[0]):
+                shown = shown_stream(container)
+                for packet in steady(container.demux(shown), shown):
                     count += packet.size > 0
                     if packet.size and packet.pts is not None:
                         stamps.append(packet.pts)
+                        end = max(end, packet.pts + (packet.duration or 0))
                         if packet.is_keyframe:
                             keyframes.append(packet.pts)
         except DECODER_ERRORS:
             pass  # what comes after the break will not be decoded either
     if len(stamps) < count:  # a bare stream without a clock
         return Timetable(np.arange(count) / float(stream.average_rate or 25), np.empty(0))
-    return _timetable(stamps, keyframes, stream)
+    return _timetable(stamps, keyframes, end, stream)
 
 
-def _timetable(stamps: list[int], keyframes: list[int], stream: av.VideoStream) -> Timetable:
+def _timetable(
+    stamps: list[int], keyframes: list[int], end: int, stream: av.VideoStream
+) -> Timetable:
     first = min(stamps, default=0)
     unit = float(stream.time_base or 1)
-    return Timetable(*((np.sort(np.array(s, float)) - first) * unit for s in (stamps, keyframes)))
+    frames, keys = ((np.sort(np.array(each, float)) - first) * unit for each in (stamps, keyframes))
+    return Timetable(frames, keys, (end - first) * unit)

@@ -34,6 +34,7 @@ _WORTH_SEEKING = 24  # frames: a seek empties the decoder's pipeline, which cost
 _LOOKED_AT = 0.4  # 'fast' decodes so much of what lies between two keyframes,
 _MOST_UNSEEN = 5.0  # seconds: or more, so that what it leaves out is never longer,
 _SHORT = 10.0  # seconds: and of videos up to this length all
+_SLOW = 7.5  # frames a second: of slower videos as many are taken in a second as of this one
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Video:
     ) -> Iterator[Frame]:
         """Yield every ``every``-th frame, or, with ``max_frames``, so many evenly spaced ones.
 
+        Of a video with few frames a second more are taken: as many in a second as at 7.5 frames.
         Only the frames that are yielded are converted to RGB. With a cap, frames are chosen by
         time stamp over the whole video, and never closer than ``every`` frames; what lies between
         is skipped, from keyframe to keyframe. ``sampling`` 'exact' takes just these frames, and of
@@ -159,6 +161,8 @@ class Video:
 
         Raises UnreadableError when the pictures are of a kind that cannot be shown.
         """
+        if self.info.fps and self.info.fps < _SLOW:
+            every = max(1, round(every * self.info.fps / _SLOW))
         self._decoder.stream.codec_context.skip_frame = _NOT_DECODED[sampling]
         self._sees_end = sampling != "keyframes"
         leave_out = sampling == "exact" and self._decoder.can_leave_out
@@ -181,7 +185,8 @@ class Video:
             yield last
             if self.info.is_image:  # what may follow is a small copy, or a map of depth or light
                 return
-        end = self._second(*reversed(last))
+        number, frame = last
+        end = self._second(frame, number) + float((frame.duration or 0) * frame.time_base)
         until = self._decoder.coded_until
         if until is not None:  # the last frames may have been left out
             end = max(end, float(self._decoder.since_first(until)))
@@ -221,7 +226,7 @@ class Video:
             is_far = timetable.index(keyframe) - index > _WORTH_SEEKING
             if is_seen and is_far:
                 if keyframe == timetable.seconds:
-                    self._check_end(timetable.second(len(timetable.frames) - 1))
+                    self._check_end(timetable.end)
                     return
                 self._decoder.seek(keyframe)
 
@@ -230,7 +235,7 @@ class Video:
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """At most ``max_frames`` frames, evenly spaced in time and ``every`` frames apart."""
         timetable = self._timetable()
-        self._check_end(timetable.second(len(timetable.frames) - 1))
+        self._check_end(timetable.end)
         found, due, latest = 0, 0.0, 0.0
         if leave_out:
             since = self._decoder.since_first
@@ -264,7 +269,7 @@ class Video:
         return self._decoder.stream, self._decoder.first
 
     def _check_end(self, second: float) -> None:
-        """Note as damage that the last frame, at ``second``, comes long before the stated end."""
+        """Note as damage that the last frame, until ``second``, ends long before it is to."""
         stated = self._stated_end
         is_early = stated and second + max(1.0, 0.05 * stated) < stated
         if is_early and self._sees_end and not self._decoder.damage:
@@ -284,6 +289,10 @@ class Video:
                 f"the pictures of {self.path.name} ({frame.format.name}) have no way to RGB: "
                 f"{in_words(error)}"
             ) from None
+
+    def digest(self) -> tuple[str | None, int]:
+        """The sha256, in hex, and the size in bytes of the file that was read; when all is done."""
+        return self._decoder.digest()
 
     def close(self) -> None:
         """Let go of the file."""

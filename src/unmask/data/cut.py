@@ -113,7 +113,7 @@ class _Reader:
 def _save(job: Job, frame: Frame, number: int, face: Face) -> list[dict]:
     """Write one face and its altered copies; their index fields."""
     s = job.settings
-    crop = crop_face(frame.image, face.box, s["size"], s["margin"])
+    crop = crop_face(frame.image, face, s["size"], s["margin"])
     x1, y1, x2, y2 = (round(v, 2) for v in face.box)
     fields = {
         "frame": frame.index, "second": round(frame.second, 3), "x1": x1, "y1": y1, "x2": x2,

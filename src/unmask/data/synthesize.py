@@ -10,7 +10,7 @@ import numpy as np
 from unmask.data.pseudo_fakes import FAMILIES
 from unmask.data.warps import Portrait
 from unmask.errors import UnreadableError, UsageError
-from unmask.faces import FaceDetector, crop_face, crop_square
+from unmask.faces import FaceDetector, crop_box, crop_face, crop_square
 from unmask.mesh import FaceMesh
 from unmask.text import count
 from unmask.video import Video, is_image
@@ -112,7 +112,7 @@ def _largest_face(path: Path, detector: FaceDetector, mesh: FaceMesh) -> Portrai
     with Video(path) as source:
         image = next(source.sample()).image
     for face in sorted(detector.detect(image), key=lambda face: -face.side):
-        crop = crop_face(image, face.box)
+        crop = crop_face(image, face)
         points = mesh.points(crop)
         if points is not None:
             return Portrait(crop, points)
@@ -133,7 +133,7 @@ class _Forger:
         image, count = image.copy(), 0
         for face in self._detector.detect(image):
             left, top, side = crop_square(face.box)
-            crop = crop_face(image, face.box, side)  # as large as in the image
+            crop = crop_box(image, face.box, side)  # as large as in the image
             points = self._mesh.points(crop)
             if points is None:
                 continue

@@ -57,10 +57,13 @@ def add_sound(video, path, codec: str, layout: str):
 
 @pytest.fixture(scope="module")
 def real_report(analyzer, real_clip):
-    """Of 75 frames 0, 15, 30, 45 and 60 are judged; one person is in all of them."""
+    """Of 75 frames 0, 15, 30, 45 and 60 are judged; one person is in all of them.
+
+    It has no sha256, to be drawn on other files, too.
+    """
     report = analyzer.analyze(real_clip)
     assert [frame.index for frame in report.tracks[0].frames] == [0, 15, 30, 45, 60]
-    return report
+    return dataclasses.replace(report, sha256=None)
 
 
 def with_boxes(report, boxes: dict[int, tuple]):
@@ -252,6 +255,16 @@ def test_outputs_that_make_no_sense_are_refused(tmp_path, real_clip, real_report
         with pytest.raises(UsageError, match=why):
             annotate(path, real_report, output)
     assert source.read_bytes() == real_clip.read_bytes()
+
+
+def test_a_file_that_was_replaced_since_is_refused(tmp_path, samples, analyzer):
+    photo = tmp_path / "a.jpg"
+    shutil.copy(samples / "people" / "london_001.jpg", photo)
+    report = analyzer.analyze(photo)
+    shutil.copy(samples / "people" / "london_005.jpg", photo)
+    with pytest.raises(UnmaskError, match=r"a\.jpg: the file has changed since it was judged"):
+        annotate(photo, report, tmp_path / "out.jpg")
+    assert not (tmp_path / "out.jpg").exists()
 
 
 def test_when_it_fails_nothing_is_left_and_an_earlier_copy_stays(tmp_path, real_report, analyzer):

@@ -14,6 +14,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from unmask.container import in_words
+from unmask.decoder import digest
 from unmask.drawing import Overlay
 from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.outputs import ANNOTATED, in_one_step, plan
@@ -62,17 +63,19 @@ def annotate(
     A face has a box and a label from the person's first judged frame to the last: between judged
     frames the box moves in a straight line, and there is none where the person was missed, or
     where the picture is another than in the judged frame. The label has the verdict on the person,
-    and the probability of fake by the faces up to there. ``on_progress`` is told how much is done,
-    from 0 to 1. ``output`` is there when all is done, or not at all.
+    and the probability of fake by the faces up to there; in a crowd, where there is no room for
+    that, the person's number and the probability. ``on_progress`` is told how much is done, from 0
+    to 1. ``output`` is there when all is done, or not at all.
 
     Raises UsageError for an ``output`` that makes no sense, UnreadableError where there is no
-    picture to show, UnmaskError when the copy cannot be encoded and OSError when it cannot be
-    written.
+    picture to show, UnmaskError when the file is another than was judged or the copy cannot be
+    encoded, and OSError when it cannot be written.
     """
     path, output = Path(path), Path(output)
     _check_output(path, output)
     if report.verdict == "unreadable":
         raise UnreadableError(f"there is no annotated copy of {path.name}: {report.reason}")
+    _check_same(path, report)
     try:
         with in_one_step(output) as partial, Video(path, threads) as video:
             frames = _annotated(video, report, on_progress)
@@ -130,6 +133,16 @@ def _check_output(path: Path, output: Path) -> None:
         raise UsageError(f"cannot write {output}: that is a folder")
     if output.exists() and path.exists() and output.samefile(path):
         raise UsageError(f"{output} is the input itself: name another file to write")
+
+
+def _check_same(path: Path, report: Report) -> None:
+    """Raise UnmaskError when the file has changed since it was judged."""
+    now, _ = digest(path)
+    if now and report.sha256 and now != report.sha256:
+        raise UnmaskError(
+            f"there is no annotated copy of {path.name}: the file has changed since it was judged; "
+            "run Unmask on it again"
+        )
 
 
 def _annotated(

@@ -1,6 +1,6 @@
 """Frames and the sound of their source -> an MP4 that browsers play, each frame at its own time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,16 +10,20 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from unmask.container import DECODER_ERRORS, open_container
+from unmask.timetable import Timetable, read_timetable
 from unmask.video import Frame, Video
 
 _KEPT_SOUND = ("aac", "mp3", "opus", "flac")  # what browsers play out of an MP4
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_MOST_TICKS = 2**31 - 1  # that MP4 has between two frames
 _RGB = 0  # in place of the matrix, for frames that are no YUV
 
 
 def write_video(video: Video, frames: Iterator[Frame], output: Path, threads: int) -> None:
-    """Encode frames as H.264 that browsers play, each at its own time, with the sound."""
-    _, first = video.source
+    """Encode frames as H.264 that browsers play, each at and for its own time, with the sound."""
+    stream, first = video.source
+    timetable = read_timetable(video.path, stream)
+    tick = _tick(first.time_base, timetable)
     with (
         video.path.open("rb") as file,
         open_container(file) as source,
@@ -28,26 +32,45 @@ def write_video(video: Video, frames: Iterator[Frame], output: Path, threads: in
     ):
         # Where a file's clock starts late, as a broadcast's does, the copy's starts at 0.
         start = max(Fraction(0), Fraction(source.start_time or 0, av.time_base))
-        encoder = _Encoder(video, out, threads)
+        encoder = _Encoder(video, out, tick, threads)
         sound = _Sound(source, out, start)
-        tick = first.time_base
-        offset = round((first.pts or 0) - start / tick)
+        offset = round(((first.pts or 0) * first.time_base - start) / tick)
+        distance = round(1 / encoder.rate / tick)
         last = None
         for frame in frames:
             pts = offset + round(frame.second / tick)
-            last = pts if last is None else max(pts, last + 1)  # a damaged clock goes backwards
+            if last is not None:
+                pts = max(pts, last + 1)  # a damaged clock goes backwards
+                distance = pts - last
+            last = pts
             sound.until(last * tick)
-            encoder.encode(frame.image, last, tick)
-        encoder.close()
+            encoder.encode(frame.image, last)
+        encoder.close(last + (round(_last_seconds(timetable) / tick) or distance))
         sound.until(None)
+
+
+def _tick(tick: Fraction, timetable: Timetable) -> Fraction:
+    """The time base, made coarser where the longest time between two frames has too many ticks."""
+    longest = max(np.diff(timetable.frames).max(initial=0), _last_seconds(timetable))
+    while longest / tick > _MOST_TICKS:
+        tick *= 2
+    return tick
+
+
+def _last_seconds(timetable: Timetable) -> float:
+    """How long the last frame is shown; 0 where the file does not say."""
+    return timetable.end - timetable.frames[-1] if len(timetable.frames) else 0.0
 
 
 class _Encoder:
     """H.264 with the source's colours."""
 
-    def __init__(self, video: Video, out: av.container.OutputContainer, threads: int):
+    def __init__(
+        self, video: Video, out: av.container.OutputContainer, tick: Fraction, threads: int
+    ):
         _, first = video.source
-        rate = Fraction(video.info.fps or 25).limit_denominator(1001)
+        self.rate = rate = Fraction(video.info.fps or 25).limit_denominator(1001)
+        self._held: av.Packet | None = None  # until it is known how long its picture is shown
         self._out, self._width, self._height = out, video.info.width, video.info.height
         self._coded = out.add_stream("libx264", rate=rate)
         # Without frames that lean on later ones, all are stored in the order and time of showing.
@@ -56,7 +79,7 @@ class _Encoder:
         coder.width = self._width + self._width % 2
         coder.height = self._height + self._height % 2
         coder.pix_fmt, coder.thread_count = "yuv420p", threads
-        coder.time_base = first.time_base
+        coder.time_base = tick
         # The matrix that made RGB of the pictures makes YUV of them again: no colour shifts. What
         # was RGB all along gets the one that players take for granted.
         matrix = Colorspace.ITU709 if first.colorspace == _RGB else first.colorspace
@@ -65,8 +88,8 @@ class _Encoder:
         known = [int(space) for space in Colorspace]
         self._matrix = matrix if matrix in known else Colorspace.ITU601
 
-    def encode(self, image: np.ndarray, pts: int, time_base: Fraction) -> None:
-        """Add an image, RGB ``uint8``, to be shown at ``pts`` ticks of the time base."""
+    def encode(self, image: np.ndarray, pts: int) -> None:
+        """Add an image, RGB ``uint8``, to be shown at ``pts`` ticks."""
         if image.shape[:2] != (self._height, self._width):  # broadcasts change it on the way
             image = cv2.resize(image, (self._width, self._height), interpolation=cv2.INTER_AREA)
         below, right = self._height % 2, self._width % 2
@@ -74,12 +97,23 @@ class _Encoder:
             image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=self._matrix)
-        frame.pts, frame.time_base = pts, time_base
-        self._out.mux(self._coded.encode(frame))
+        frame.pts, frame.time_base = pts, self._coded.codec_context.time_base
+        self._write(self._coded.encode(frame))
 
-    def close(self) -> None:
-        """Write what the encoder still holds back."""
-        self._out.mux(self._coded.encode())
+    def close(self, end: int) -> None:
+        """Write what is still held back; the last image is shown until ``end`` ticks."""
+        self._write(self._coded.encode())
+        self._release(end)
+
+    def _write(self, packets: Iterable[av.Packet]) -> None:
+        for packet in packets:
+            if self._held:
+                self._release(packet.pts)
+            self._held = packet
+
+    def _release(self, end: int) -> None:
+        self._held.duration = end - self._held.pts
+        self._out.mux(self._held)
 
 
 class _Sound:

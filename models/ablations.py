@@ -1,4 +1,4 @@
-"""What each part of a recipe is worth: python models/ablations.py IMAGENET.h5 SPLIT OUT.
+"""What each part of a recipe is worth: python models/ablations.py imagenet SPLIT OUT.
 
 SPLIT is a folder of 'unmask split' whose manifest was made by ``training_manifest.py --search``, so
 that its part ``val`` shows generators and people that training never sees. Every row trains for the

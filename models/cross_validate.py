@@ -1,6 +1,7 @@
 """Does what a network sees carry over to generators it was not shown? Leave-one-source-out.
 
-    python models/cross_validate.py MODEL.h5 PREPROCESSED [--head moments] [--pairs 200 ...]
+    python models/cross_validate.py imagenet PREPROCESSED --head moments [--pairs 200 ...]
+    python models/cross_validate.py MODEL.h5 PREPROCESSED
 
 For every source of PREPROCESSED (what 'unmask preprocess' made; moving pictures only) a linear
 classifier is fitted on what the head sees of all other sources' crops and judges this source's
@@ -68,7 +69,7 @@ COPIES = {  # that are fitted to beside crops as they are
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="an .h5; with --head also as 'unmask train --init' takes it")
     parser.add_argument("preprocessed", type=Path)
     parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
     parser.add_argument("--pairs", type=int, default=0, help="batches of pairs to fit on")
@@ -128,14 +129,15 @@ def main() -> None:
         print(f"| {name} | {' | '.join(called_fake(logits, crops))} |")
 
 
-def watched(model: Path, head: str | None):
+def watched(model: str, head: str | None):
     """The network: crops -> what its head averages, (n, d), and what comes out, (n, 1)."""
     import keras
 
-    network = model_file.load(model)
-    if head and head != xception.head_of(network):
+    if head:
         network = xception.build(SIZE, head=head)
-        model_file.initialise(network, str(model))
+        model_file.initialise(network, model)
+    else:
+        network = model_file.load(Path(model))
     averaged = "pool" if xception.head_of(network) == "pool" else xception.MOMENTS
     return keras.Model(network.input, [network.get_layer(averaged).output, network.output])
 

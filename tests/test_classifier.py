@@ -9,7 +9,8 @@ import numpy as np
 import openvino
 import pytest
 
-from unmask.classifier import SHIPPED, Classifier
+from unmask.card import SHIPPED
+from unmask.classifier import Classifier
 from unmask.errors import ModelError
 from unmask.faces import FaceDetector, crop_face
 
@@ -120,6 +121,17 @@ def test_an_impossible_calibration_is_refused(copy):
 @pytest.mark.parametrize("name", ["best.h5", "best.keras"])
 def test_a_trained_model_is_sent_to_export(name):
     assert f"unmask export {name}" in refused(Path(name))
+
+
+def test_the_shipped_model_has_a_name(exact):
+    assert Classifier("shipped").card == exact.card
+
+
+def test_a_folder_and_a_name_without_suffix_are_sent_to_the_model(copy):
+    assert refused(copy.with_suffix("")).endswith(f"give {copy}")
+    assert refused(copy.parent).endswith(f"give {copy}")
+    copy.unlink()
+    assert "give the .xml file of a model" in refused(copy.parent)
 
 
 def test_an_exported_model_is_sent_to_the_form_beside_it():

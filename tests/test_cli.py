@@ -116,18 +116,22 @@ def test_a_model_of_another_form_is_exit_code_1_and_spares_an_earlier_report(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_closed_standard_output_is_no_error(tmp_path, real_frame):
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_standard_output_is_no_error(tmp_path, real_frame, closed):
     cv2.imwrite(str(tmp_path / "a.png"), real_frame)
-    ask = shlex.join([*UNMASK, "detect", str(tmp_path / "a.png")])
-    done = subprocess.run(["sh", "-c", f"{ask} >&-"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    lines = tmp_path / "lines.jsonl"
+    for output in ([], ["--json", lines]):
+        ask = shlex.join(map(str, [*UNMASK, "detect", tmp_path / "a.png", *output]))
+        done = subprocess.run(["sh", "-c", f"{ask} {closed}"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(lines.read_text())["path"].endswith("a.png")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_told_in_one_line(capsys, real_clip):
     code, _, err = run(capsys, "detect", real_clip, "--json", "/dev/full", "--max-frames", "1")
     assert code == 1
-    assert "No space left on device" in err
+    assert "cannot write /dev/full: No space left on device; make room, and go on with" in err
     assert "Traceback" not in err
 
 
@@ -168,7 +172,7 @@ def test_ctrl_c_ends_promptly_and_keeps_what_was_finished(tmp_path, real_clip):
     assert process.returncode == 130
     assert time.monotonic() - sent < 5
     assert "Traceback" not in err
-    assert "what was finished is kept" in err
+    assert "what was finished is kept; go on with --resume" in err
     done = [json.loads(line) for line in lines.open()]
     assert 2 <= len(done) < 200
     assert [d["path"] for d in done] == [str(folder / f"{i:03}.mp4") for i in range(len(done))]

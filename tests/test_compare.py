@@ -5,7 +5,7 @@ import json
 import pytest
 
 from unmask import Analyzer
-from unmask.classifier import SHIPPED
+from unmask.card import SHIPPED
 from unmask.cli import main
 from unmask.compare import compare
 from unmask.errors import ModelError, UsageError

@@ -28,6 +28,15 @@ def test_every_command_shown_can_be_parsed(line):
     _parser().parse_args(shlex.split(line)[1:])
 
 
+def test_the_example_of_a_heat_map_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(example, names := {})
+    assert names["picture"].shape == (256, 256, 3)
+    assert capsys.readouterr().out
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_leads_nowhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

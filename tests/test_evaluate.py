@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from unmask.analyze import Analyzer
-from unmask.classifier import SHIPPED, Classifier
+from unmask.card import SHIPPED
+from unmask.classifier import Classifier
 from unmask.data.index import Crop, write_index
 from unmask.errors import DatasetError, ModelError, SettingError, UsageError
 from unmask.training.evaluate import evaluate

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from unmask import Analyzer, cli, html_report, timeline
-from unmask.classifier import SHIPPED, Card, Measured
+from unmask.card import SHIPPED, Card, Measured
 from unmask.credentials import Credentials, Signer
 from unmask.errors import ModelError, UsageError
 from unmask.explain import Exhibit, Exhibits

@@ -209,7 +209,7 @@ def test_extra_missing(monkeypatch, real_clip):
     monkeypatch.setitem(sys.modules, "c2pa", None)
     found = inspect(real_clip)
     assert found.credentials.state == "not_checked"
-    assert "pip install 'unmask[provenance]'" in found.credentials.reason
+    assert "pip install '.[provenance]'" in found.credentials.reason
     assert found.metadata
 
 

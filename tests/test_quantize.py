@@ -6,7 +6,8 @@ import shutil
 import cv2
 import numpy as np
 
-from unmask.classifier import SHIPPED, Classifier
+from unmask.card import SHIPPED
+from unmask.classifier import Classifier
 from unmask.data.index import Crop, write_index
 from unmask.training import quantize as module
 from unmask.training.quantize import quantize

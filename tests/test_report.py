@@ -98,7 +98,7 @@ def test_file_names_of_any_bytes_become_json():
 def test_printable_spells_out_what_could_steer_a_terminal():
     assert printable("a\x1b[31m\x9b\r\n\u202eb") == r"a\x1b[31m\x9b\r\n\u202eb"
     assert printable("naïve 漢字 😀.mp4") == "naïve 漢字 😀.mp4"
-    assert printable("\udcff") == r"\udcff"
+    assert printable("caf\udce9 \ud800") == r"caf\xe9 \ud800"
     assert printable("é漢", "ascii") == r"\xe9\u6f22"
     assert printable("é漢", "cp1252") == r"é\u6f22"
 
@@ -169,7 +169,7 @@ def test_progress_shows_on_a_terminal_and_only_there(capsys, monkeypatch):
 def test_names_neither_steer_the_terminal_nor_are_markup(capsys):
     name = "[red]x[/red]\x1b[2J\udcff.mp4"
     out = table(capsys, dataclasses.replace(FAKE, path=name, reason=f"{name} is odd [bold]."))
-    assert "[red]x[/red]\\x1b[2J\\udcff.mp4" in out
+    assert "[red]x[/red]\\x1b[2J\\xff.mp4" in out  # as in JSON
     assert "is odd [bold]." in out
     assert "\x1b" not in out
 
@@ -191,3 +191,14 @@ def test_on_a_narrow_terminal_nothing_is_lost(capsys, monkeypatch):
     column = "".join(line[: len(margin)].strip() for line in out.splitlines())
     assert f"─{long.path}folder/clip.mp4" in column
     assert all(word in out for word in (" fake ", " real ", " 0.93 ", " 0.07 "))
+
+
+def test_names_can_be_read_at_40_columns(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with Table() as writer:
+        writer.add(UNREADABLE)
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= 40
+    assert re.search(r"folder/clip\.m +unreadable +- *\n p4 ", out)

@@ -6,7 +6,7 @@ import pytest
 
 from unmask.cli import main
 from unmask.errors import SettingError
-from unmask.settings import SETTINGS, parse_shares, resolve, table
+from unmask.settings import SETTINGS, parse_origins, parse_shares, resolve, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -41,6 +41,35 @@ def test_a_wrong_variable_is_named_and_an_empty_one_is_unset(monkeypatch):
 def test_wrong_setting_on_the_command_line_is_wrong_usage(capsys):
     assert main(["detect", ".", "--every", "0"]) == 2
     assert "--every must be between 1" in capsys.readouterr().err
+
+
+def test_a_configuration_file_says_how_videos_are_judged(tmp_path):
+    file = tmp_path / "unmask.toml"
+    file.write_text('threshold = 0.05\ncalibration = "mine.json"\nport = 8080\n')
+    for command in ("serve", "worker"):  # the same file serves both
+        found = resolve(command, {"config": str(file), "calibration": "other.json"})
+        assert (found.threshold, found.calibration) == (0.05, "other.json")
+
+
+@pytest.mark.parametrize("name", ["retnetion", "provenance", "epochs"])
+def test_a_name_that_no_web_command_has_is_refused(tmp_path, name):
+    file = tmp_path / "unmask.toml"
+    file.write_text(f"{name} = 3\n")
+    with pytest.raises(SettingError, match=f"'{name}', which is no setting of serve or worker"):
+        resolve("serve", {"config": str(file)})
+
+
+def test_origins_are_those_that_browsers_send():
+    sites = parse_origins("https://News.example:443/, http://b.example:8080,http://[::1]:80,")
+    assert sites == {"https://news.example", "http://b.example:8080", "http://[::1]"}
+    assert parse_origins("") == frozenset()
+
+
+@pytest.mark.parametrize("text", ["foo", "*", "ftp://a", "https://a/b", "https://a, me@b",
+                                  "https://me@a", "https://a:x"])  # fmt: skip
+def test_what_is_no_origin_is_refused(text):
+    with pytest.raises(SettingError, match="--allowed-origins takes https://HOST"):
+        parse_origins(text)
 
 
 def test_names_are_unique_and_defaults_pass_their_own_check():

@@ -1,6 +1,8 @@
 """Forging a whole video, and what is refused before anything is lost."""
 
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -28,6 +30,16 @@ def test_only_the_face_is_forged_and_no_frame_is_lost(tmp_path, real_frames):
     change = np.abs(forged[:, :287, :359] - np.stack(odd)).mean((0, 3))
     assert change[80:230, 120:220].mean() > 2 * change[:, 260:].mean()  # the face and a wall
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fake.mp4", "real.mkv"]
+
+
+def test_without_the_extra_it_says_how_to_get_it(tmp_path):
+    run = "import sys; sys.modules['scipy'] = None; from unmask.cli import main; "
+    run += "sys.exit(main(['synthesize', 'a.mp4', 'b.mp4']))"
+    command = [sys.executable, "-c", run]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "needs the package scipy" in done.stderr
+    assert "pip install '.[train]' in Unmask's folder" in done.stderr
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
     with pytest.raises(SettingError, match="degrade"):
         fit(split_folder, tmp_path / "whole", **MOMENTS | {"degrade": 0.3, "resume": True})
     scores = tmp_path / "whole" / "held_out.csv"
-    export(fitted.weights, tmp_path)
+    assert "\ncalibrated when it was trained\n" in export(fitted.weights, tmp_path)
     before = (tmp_path / "xception_best.json").read_text()
     with pytest.raises(DatasetError, match="too few"):
         export(fitted.weights, tmp_path, calibrate_on=scores)
@@ -439,6 +439,7 @@ def test_export_agrees_with_the_h5(samples, tmp_path):
     card = json.loads((tmp_path / "out" / "tiny.v2.json").read_text())
     assert card["input_size"] == SIZE
     assert float(summary.split("differs by ")[1].split(",")[0]) < PARITY
+    assert "\nnot calibrated: see --calibrate\n" in summary
     (tmp_path / "broken.h5").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"broken\.h5"):
         export(tmp_path / "broken.h5", tmp_path / "out")

@@ -12,10 +12,12 @@ import pytest
 import requests
 from web_server import TOKEN, Web, add_done, hand_in, serving, web
 
+from unmask.cli import main
 from unmask.errors import SettingError
 from unmask.web import monitoring
-from unmask.web.app import check, create_app
+from unmask.web.app import _announcement, check, create_app
 from unmask.web.guard import WRONG_TOKENS
+from unmask.web.server import bind
 from unmask.web.services import connect
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -73,6 +75,39 @@ def test_the_command_says_what_is_missing():
     assert "UNMASK_ACCESS_TOKEN" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [("THRESHOLD", "5", "UNMASK_THRESHOLD is set so"),
+     ("MODEL", "/nope.xml", "nope.xml and nope.bin and nope.json not found"),
+     ("CALIBRATION", "/nope.json", "the calibration /nope.json cannot be read"),
+     ("TRUST_LIST", "/nope.pem", "/nope.pem is no list of PEM certificates")],
+)  # fmt: skip
+def test_a_server_that_could_judge_nothing_does_not_start(
+    tmp_path, capsys, monkeypatch, variable, value, words
+):
+    monkeypatch.setenv(f"UNMASK_{variable}", value)
+    for command in ("serve", "worker"):
+        assert main([command, "--data-folder", str(tmp_path / "data")]) in (1, 2)
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("proxy", ["localhost", "foo", "*", "10.0.0.0/8"])
+def test_a_proxy_is_told_by_its_address(site, proxy):
+    site.settings.trusted_proxy = proxy
+    with pytest.raises(SettingError, match="--trusted-proxy takes the proxy's IP address"):
+        bind(site.app, site.settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("127.0.0.1", "http://localhost:80 ("), ("::1", "http://[::1]:80 ("),
+     ("0.0.0.0", "http://localhost:80, listening on all addresses of this machine (")],
+)  # fmt: skip
+def test_where_the_server_is_is_said(host, said):
+    assert _announcement(host, 80) == f"Unmask is at {said}Ctrl-C ends it)"
+
+
 def test_a_data_folder_that_cannot_be_used_is_named(tmp_path):
     file = tmp_path / "file"
     file.touch()
@@ -86,8 +121,10 @@ def test_a_data_folder_that_cannot_be_used_is_named(tmp_path):
         ("queue", "redis://:sec/ret@localhost:6379/0", "--queue .* percent-encoded"),
         ("database", "postgresql+pg8000://me:sec@ret:x@localhost/a", "--database .* percent-encod"),
         ("database", "postgresql+pg8000://me:sec@ret@localhost/a", "--database .* percent-encoded"),
-        ("database", "postgresql://me:secret@localhost/a", r"write postgresql\+pg8000:// instead"),
-        ("storage", "unknown://bucket", "--storage .* unknown"),
+        ("database", "postgresql://me:secret@localhost/a", r"not as postgresql://: .*\+pg8000://"),
+        ("database", "mysql://me:secret@localhost/a", "PostgreSQL alone, and not as mysql://"),
+        ("storage", "ftp://me:secret@localhost/a", "a folder or s3://BUCKET/FOLDER, not ftp://"),
+        ("allowed_origins", "foo", "--allowed-origins takes https://HOST"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_told_without_its_password(

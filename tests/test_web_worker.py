@@ -333,7 +333,6 @@ def test_what_can_go_wrong_is_told(place, strange, real_clip, monkeypatch, body,
 def test_a_child_has_nothing_of_the_server(place, strange, real_clip, monkeypatch):
     for name in ("UNMASK_DATABASE", "UNMASK_ACCESS_TOKEN", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "a secret")
-    monkeypatch.setenv("UNMASK_THRESHOLD", "0.6")
     monkeypatch.setattr(place.settings, "time_limit", 5.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -358,7 +357,7 @@ def test_a_child_has_nothing_of_the_server(place, strange, real_clip, monkeypatc
     if subprocess.run(["unshare", "-rn", "true"]).returncode == 0:  # containers may forbid it
         assert about["reached"] is False
     assert "a secret" not in about["environment"].values()
-    assert about["environment"]["UNMASK_THRESHOLD"] == "0.6"
+    assert not any(name.startswith("UNMASK_") for name in about["environment"])
     assert about["limits"]["AS"] == [MOST_MEMORY] * 2
     assert about["limits"]["CORE"] == [0, 0]
     assert all(soft == hard > -1 for soft, hard in about["limits"].values())
@@ -366,6 +365,15 @@ def test_a_child_has_nothing_of_the_server(place, strange, real_clip, monkeypatc
     assert about["nice"] >= 10
     with pytest.raises(FileNotFoundError):
         place.open(job.id, "frames.csv")
+
+
+def test_videos_are_judged_with_the_settings_of_the_worker(place, fake_clip):
+    place.settings.threshold, place.settings.uncertain, place.settings.max_frames = 1.0, 0.0, 2
+    job = place.do(place.add(fake_clip))
+    assert (job.state, job.verdict) == (DONE, "real")
+    with place.open(job.id, "report.json") as file:
+        (track,) = json.load(file)["tracks"]
+    assert len(track["frames"]) == 2
 
 
 def test_unreadable_and_too_long_files(place, tmp_path, real_clip):
@@ -486,4 +494,4 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, package, extra, opt
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"needs the package {package}" in done.stderr
-    assert f"unmask[{extra}]" in done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,27 +39,59 @@ Progress = Callable[[float], None]
 """Called with how much of the input is done, from 0 to 1."""
 
 
-def find_inputs(paths: Iterable[Path]) -> list[Path]:
-    """The files to judge: files as they are, folders with all media in them, sorted by name.
+def _refuse(error: UsageError) -> None:
+    raise error
+
+
+def find_inputs(
+    paths: Iterable[Path], on_unread: Callable[[UsageError], None] = _refuse
+) -> list[Path]:
+    """The files to judge, each once: files as they are, folders with all media, sorted by name.
 
     Annotated copies in a folder are left out: they are what this very tool made of others.
-    Raises UsageError for a path that is not there or is no file, and a folder without media.
+    ``on_unread`` is told of each folder in a folder that cannot be read. Raises UsageError for a
+    path that is not there or is no file, and a folder without media or that cannot be read.
     """
-    inputs: list[Path] = []
+    inputs: dict[str, Path] = {}
     for path in paths:
-        if path.is_dir():
-            media = (p for p in path.rglob("*") if is_media(p) and p.is_file())
-            found = sorted(p for p in media if not _COPY.search(p.stem))
-            if not found:
-                raise UsageError(f"no videos or images in {path}: give a folder that has some")
-            inputs += found
-        elif path.is_file():
-            inputs.append(path)
-        elif path.exists():
+        if os.path.isdir(path):
+            found = _media_in(path, on_unread)
+        elif _is_file(path):
+            found = [path]
+        elif os.path.exists(path):
             raise UsageError(f"{path} is a device or pipe: save it to a file first")
         else:
             raise UsageError(f"{path} does not exist: check the spelling")
-    return inputs
+        for file in found:
+            # A link of another name is an input of its own: whoever made it looks for its verdict.
+            inputs.setdefault(os.path.join(os.path.realpath(file.parent), file.name), file)
+    return list(inputs.values())
+
+
+def _media_in(folder: Path, on_unread: Callable[[UsageError], None]) -> list[Path]:
+    unread: list[OSError] = []
+    walk = os.walk(folder, onerror=unread.append)
+    paths = (Path(where, name) for where, _, names in walk for name in names)
+    media = (p for p in paths if is_media(p) and _is_file(p))
+    found = sorted(p for p in media if not _COPY.search(p.stem))
+    for error in unread:
+        (on_unread if found else _refuse)(UsageError(
+            f"the folder {error.filename} cannot be read ({error.strerror}), so nothing in it is "
+            "judged: get the right to read it, or leave it out"
+        ))  # fmt: skip
+    if not found:
+        raise UsageError(f"no videos or images in {folder}: give a folder that has some")
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file; True also where nobody may look, so that it comes out unreadable."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def analyze(path: str | os.PathLike[str], **settings: Any) -> Report:

@@ -5,7 +5,6 @@ report. Frame after frame goes through, so memory does not grow with the length 
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -88,36 +87,6 @@ def annotate(
             f"cannot write the annotated copy of {path.name} ({in_words(error)}): if there is room "
             f"in {output.parent}, convert the file to an ordinary MP4 first"
         ) from None
-
-
-def annotate_all(
-    reports: Sequence[Report], outputs: Sequence[Path], threads: int = 0
-) -> list[UnmaskError]:
-    """Annotate the file of each report; show a bar if standard error is a terminal.
-
-    Returns what was wrong with those files of which there is no copy. Raises OSError when one
-    cannot be written.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    failures = []
-    with Progress(
-        "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-    ) as bar:  # fmt: skip
-        task = bar.add_task("annotating", total=len(reports))
-        for done, (report, output) in enumerate(zip(reports, outputs, strict=True)):
-
-            def show(share: float, done: int = done) -> None:
-                bar.update(task, completed=done + share)
-
-            try:
-                annotate(report.path, report, output, show, threads)
-            except UnmaskError as error:
-                failures.append(error)
-            show(1.0)
-    return failures
 
 
 def _check_output(path: Path, output: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unmask.errors import ModelError
 
 if TYPE_CHECKING:
-    from unmask.classifier import Card
+    from unmask.card import Card
 
 SCHEMA_VERSION = 1
 

@@ -20,7 +20,9 @@ def _extra(command: str, package: str | None) -> str:
         return "int8"
     if command in ("serve", "worker"):
         return "web"
-    return "train" if command in ("train", "evaluate", "calibrate", "export") else ""
+    if command in ("train", "evaluate", "calibrate", "export", "synthesize"):
+        return "train"
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,10 +63,16 @@ def _described(setting: Setting) -> dict:
     return described | {"metavar": "|".join(setting.choices) or setting.type.__name__.upper()}
 
 
+def _is_resumable(args: argparse.Namespace) -> bool:
+    """Whether --resume goes on with what was interrupted."""
+    return hasattr(args, "resume") and getattr(args, "json", "FILE") not in (None, "-")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 when it could not be done, 2 for wrong usage."""
-    if sys.stdout is None:  # closed, with '>&-'
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, with '>&-'
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["unmask", *(sys.argv[1:] if argv is None else argv)])
     names = [s.name for s in for_command(args.command)]
@@ -95,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"unmask {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted: what was finished is kept", file=sys.stderr)
+        how = "; go on with --resume" if _is_resumable(args) else ""
+        print(f"\ninterrupted: what was finished is kept{how}", file=sys.stderr)
         os._exit(130)  # worker threads of the decoder and runtime must not delay the end
 
 

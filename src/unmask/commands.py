@@ -65,36 +65,28 @@ def _command(help: str, example: str, *arguments: Argument):
     "tell whether the faces in videos or images are real or fake",
     "unmask detect clip.mp4 folder/ --json report.jsonl",
     _path("paths", "video, image, or folder of them", nargs="+", metavar="PATH"),
-    Argument(
-        "--json",
-        "write one JSON object a line to FILE ('-': standard output)",
-        {"metavar": "FILE", "type": _given},
-    ),
-    _path(
-        "--annotate",
-        "write a copy of the video (.mp4) or image (.png, .jpg) with boxes and verdicts drawn on "
-        "it; for several inputs, a folder",
-        metavar="OUT",
-    ),
-    _path(
-        "--html",
-        "write the report as a page (.html) that stands on its own; for several inputs, a folder",
-        metavar="FILE",
-    ),
-    Argument(
-        "--robustness",
-        "with --html: judge every input again after compression, halving and blur, and show "
-        "whether the verdict holds",
-        {"action": "store_true"},
-    ),
-)
+    Argument("--json", "write one JSON object a line to FILE ('-': standard output)",
+             {"metavar": "FILE", "type": _given}),
+    _path("--annotate",
+          "write a copy of the video (.mp4) or image (.png, .jpg) with boxes and verdicts drawn on "
+          "it; for several inputs, a folder", metavar="OUT"),
+    _path("--html",
+          "write the report as a page (.html) that stands on its own; for several inputs, a folder",
+          metavar="FILE"),
+    Argument("--robustness",
+             "with --html: judge every input again after compression, halving and blur, and show "
+             "whether the verdict holds", {"action": "store_true"}),
+    Argument("--resume",
+             "with --json FILE: go on where an interrupted run stopped; what FILE says of files "
+             "that are still the same is kept", {"action": "store_true"}),
+)  # fmt: skip
 def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Judge every file and write what was asked for."""
     from unmask.detect import detect
 
     failures = detect(
         args.paths, settings, json=args.json, annotate=args.annotate, html=args.html,
-        robustness=args.robustness, command_line=args.command_line,
+        robustness=args.robustness, resume=args.resume, command_line=args.command_line,
     )  # fmt: skip
     for failure in failures:
         print(f"unmask detect: {failure}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unmask.card import SHIPPED_NAME
 from unmask.console import output_console, safe_text, table_of_files, verdict_text
 from unmask.errors import UsageError
 from unmask.report import SCHEMA_VERSION
@@ -189,7 +190,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _is_model(side: str | Path) -> bool:
-    return str(side) == "shipped" or Path(side).suffix.lower() in _MODEL_SUFFIXES
+    return str(side) == SHIPPED_NAME or Path(side).suffix.lower() in _MODEL_SUFFIXES
 
 
 def _model(name: str, settings: dict[str, Any]) -> "Analyzer":
@@ -197,8 +198,7 @@ def _model(name: str, settings: dict[str, Any]) -> "Analyzer":
 
     # A calibration belongs to one model only, so one in the environment is not for these.
     return Analyzer(
-        model="" if name == "shipped" else name, calibration="", provenance=False, trust_list="",
-        **settings,
+        model=name, calibration="", provenance=False, trust_list="", **settings,
     )  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """Reports as they come out of a command: JSON lines for programs, a table for people."""
 
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from unmask.errors import UsageError
+from unmask.outputs import no_room, opened
 from unmask.report import Report
-from unmask.text import printable
+from unmask.text import count, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _NO_PROOF = (
     "real: no trace of the manipulations that the model knows. That is no proof of authenticity."
 )
+_NARROW = 60  # columns of a terminal in which names have no room beside all figures
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow"}
 
 
@@ -49,8 +51,15 @@ class _Writer:
 
     def progress(self, share: float) -> None:
         """Show how much of the current input is judged, from 0 to 1."""
+        self._show("judging", self._finished + share)
+
+    def annotating(self, share: float) -> None:
+        """Show how much of the last input's annotated copy is drawn, from 0 to 1."""
+        self._show("annotating", self._finished - 1 + share)
+
+    def _show(self, doing: str, completed: float) -> None:
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=self._finished + share)
+            self._bar.update(self._bar.task_ids[0], description=doing, completed=completed)
 
     def _finish_one(self) -> None:
         self._finished += 1
@@ -60,35 +69,47 @@ class _Writer:
 class JsonLines(_Writer):
     """Writes one JSON object a line, each as soon as it is there, to a file or ('-') the output.
 
-    Raises UsageError when the file cannot be written.
+    What is in the file goes, unless it ``is_resumed``; in the end it is then said how many reports
+    were kept. Raises UsageError when the file cannot be opened, UnmaskError when it is full.
     """
 
-    def __init__(self, target: str | Path, total: int = 1):
+    def __init__(self, target: str | Path, total: int = 1, is_resumed: bool = False):
         super().__init__(total)
-        self._target = str(target)
+        self._target, self._is_resumed, self._kept = str(target), is_resumed, 0
 
     def __enter__(self) -> Self:
         to_output = self._target == "-"
-        try:
-            self._file = sys.stdout if to_output else open(self._target, "w", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write {self._target}: {error.strerror}; give --json another file"
-            ) from None
+        mode = "a" if self._is_resumed else "w"
+        self._file = sys.stdout if to_output else opened(self._target, mode)
         if not (to_output and sys.stdout.isatty()):
             self._start_bar()
         return self
 
     def add(self, report: Report) -> None:
         """Write a report."""
-        self._file.write(report.to_json() + "\n")
-        self._file.flush()
+        try:
+            self._file.write(report.to_json() + "\n")
+            self._file.flush()
+        except OSError as error:
+            if self._file is sys.stdout or isinstance(error, BrokenPipeError):
+                raise
+            raise no_room(self._target, error) from None
         self._finish_one()
 
-    def __exit__(self, *_: object) -> None:
+    def keep(self) -> None:
+        """Count a report that is there already."""
+        self._kept += 1
+        self._finish_one()
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
         self._stop_bar()
         if self._file is not sys.stdout:
-            self._file.close()
+            with suppress(OSError) if kind else nullcontext():  # what could not be written, again
+                self._file.close()
+        if self._is_resumed:
+            judged = self._finished - self._kept
+            print(f"{self._target}: {count(self._kept, 'report')} kept, {judged} judged",
+                  file=sys.stderr)  # fmt: skip
 
 
 class Table(_Writer):
@@ -146,22 +167,26 @@ def verdict_text(verdict: str) -> "Text":
 
 
 def print_reports(reports: list[Report]) -> None:
-    """Print the table of these reports to standard output."""
+    """Print the table of these reports to standard output, on a narrow terminal the most of it."""
     from rich.text import Text
 
     console = output_console()
     table = table_of_files("verdict")
-    for heading in ("probability\nof fake", "people", "frames\njudged", "seconds"):
+    headings = ["probability\nof fake", "people", "frames\njudged", "seconds"]
+    if console.width < _NARROW:
+        del headings[1:]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for report in reports:
         p = report.probability_fake
-        table.add_row(
-            safe_text(report.path),
-            verdict_text(report.verdict),
+        figures = (
             "-" if p is None else f"{p:.2f}",
             str(len(report.tracks)),
             str(report.frames_judged),
             f"{report.timings_seconds.total:.1f}",
+        )
+        table.add_row(
+            safe_text(report.path), verdict_text(report.verdict), *figures[: len(headings)]
         )
     console.print(table)
     for report in reports:

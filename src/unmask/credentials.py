@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.errors import UsageError
+from unmask.errors import UsageError, installation
 
 CREDENTIAL_STATES = ("valid", "untrusted", "altered", "invalid", "none", "not_checked")
 """What Credentials.state can be; docs/provenance.md says what each means."""
@@ -74,7 +74,8 @@ def read_credentials(path: Path, trust_list: Path | None) -> Credentials:
     """Have the file's credentials checked by a process of its own."""
     found = importlib.util.find_spec("c2pa")
     if not found or not found.origin:
-        return Credentials("not_checked", "Not checked: pip install 'unmask[provenance]'.")
+        how = installation("provenance")
+        return Credentials("not_checked", f"Not checked: {how} in Unmask's folder.")
     try:
         size = path.stat().st_size if path.is_file() else 0
         file = path.resolve()

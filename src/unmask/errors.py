@@ -31,11 +31,16 @@ class ModelError(UnmaskError):
     """Weights that are missing, damaged or of a kind that cannot be run."""
 
 
+def installation(extra: str) -> str:
+    """The command that installs Unmask with an optional part; it is given in Unmask's folder."""
+    return f"pip install '.[{extra}]'" if extra else "pip install ."
+
+
 class MissingExtraError(UnmaskError):
     """A command misses a package of an optional part of Unmask or, with '', of Unmask itself."""
 
     def __init__(self, command: str, extra: str, missing: str):
-        which = f"unmask[{extra}]" if extra else "unmask"
         super().__init__(
-            f"'unmask {command}' needs the package {missing}: install it with pip install '{which}'"
+            f"'unmask {command}' needs the package {missing}: install it with "
+            f"{installation(extra)} in Unmask's folder"
         )

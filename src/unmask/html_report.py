@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from unmask import timeline
-from unmask.classifier import Card
+from unmask.card import Card
 from unmask.errors import UnreadableError, UsageError
 from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, warnings

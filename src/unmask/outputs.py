@@ -1,15 +1,19 @@
 """Where the files go that are made of the inputs, one for each, and how a file is written."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from unmask.errors import UsageError
+from unmask.errors import UnmaskError, UsageError
 
 ANNOTATED = ".annotated"
 """What the names of annotated copies in a folder end in, before the ending and a number."""
 
+_PAGE_MARK = b"(Unmask report)</title>"  # ends the title of every page that was made here
+_HEAD = 16384  # bytes of a page that its title is in, however long a name is in it
 _LONGEST_STEM = 200  # bytes: file systems take 255, and endings, numbers and marks are to come
 
 
@@ -19,27 +23,52 @@ def plan(
     """The output of each input: ``target`` itself or, if that is a folder, a file in it.
 
     ``name`` gives the stem and ending of an input's file, which gets a number where it is taken
-    by another's or by an input. Raises UsageError when several inputs would go
-    to one file; ``option`` is what the user has to change then.
+    by another's or by an input. Raises UsageError when several inputs would go to one file, and
+    where nothing can be written; ``option`` is what the user has to change then.
     """
     if not target.is_dir():
         if len(inputs) > 1:
             raise UsageError(
                 f"there are {len(inputs)} inputs: give {option} a folder that exists, not {target}"
             )
+        if target.parent.is_dir():
+            _check_writable(target.parent, option)
         return [target]
+    _check_writable(target, option)
     taken = set(map(_place, inputs))
+    numbers: dict[str, int] = {}  # the last one of each name
     outputs = []
     for path in inputs:
         stem, end = name(path)
         stem = _short(stem)
-        output, number = target / f"{stem}{end}", 1
-        while _place(output) in taken:
+        unnumbered = f"{stem}{end}".lower()
+        number = numbers.get(unnumbered, 0) + 1
+        while _place(output := target / _numbered(stem, number, end)) in taken:
             number += 1
-            output = target / f"{stem}-{number}{end}"
+        numbers[unnumbered] = number
         taken.add(_place(output))
         outputs.append(output)
     return outputs
+
+
+def check_pages(pages: Iterable[Path]) -> None:
+    """Raise UsageError where a page would overwrite what is none of this tool's."""
+    for page in pages:
+        if page.exists() and not is_page(page):
+            raise UsageError(
+                f"{page} exists and is no page of Unmask's: move it away, or give --html another "
+                "place"
+            )
+
+
+def is_page(path: Path, sha256: str = "") -> bool:
+    """Whether it is a page that this tool made, and of the file with that ``sha256``."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            return _PAGE_MARK in head and (not sha256 or sha256.encode() in head + file.read())
+    except OSError:
+        return False
 
 
 def check_json(target: str | None, inputs: Iterable[Path]) -> None:
@@ -61,6 +90,42 @@ def check_json(target: str | None, inputs: Iterable[Path]) -> None:
         raise UsageError(f"cannot write {target}: give --json a file in a folder that exists")
 
 
+def opened(target: str | Path, mode: str) -> IO[str]:
+    """The file of --json, or one beside it. Raises UsageError where it cannot be opened."""
+    try:
+        return open(target, mode, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {target}: {error.strerror}; give --json another file"
+        ) from None
+
+
+def no_room(target: str | Path, error: OSError) -> UnmaskError:
+    """What to raise when a batch's file cannot be written to the end."""
+    return UnmaskError(
+        f"cannot write {target}: {error.strerror}; make room, and go on with --resume"
+    )
+
+
+@contextmanager
+def exclusive(target: Path) -> Iterator[IO[str]]:
+    """Gives the file, to read and to append to, which no other run can have meanwhile.
+
+    It is made if it is not there. Raises UsageError when another run has it.
+    """
+    with opened(target, "a+") as file:
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"another run holds {target}: wait for it, or give --json another file"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        file.seek(0)
+        yield file
+
+
 @contextmanager
 def in_one_step(target: Path) -> Iterator[Path]:
     """Gives a file to write into, which then becomes ``target``: that is whole or as it was."""
@@ -71,6 +136,32 @@ def in_one_step(target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into {folder}: {error.strerror}; give {option} another folder"
+        ) from None
+
+
+def _numbered(stem: str, number: int, end: str) -> str:
+    return f"{stem}{end}" if number == 1 else f"{stem}-{number}{end}"
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file until it is closed, or the process ends. Raises OSError if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nobody can read what is locked: a byte behind the end
+        import msvcrt
+
+        os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _short(name: str) -> str:

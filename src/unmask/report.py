@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from unmask.text import in_unicode
+
 if TYPE_CHECKING:
     from unmask.provenance import Provenance
 
@@ -171,7 +173,7 @@ class Report:
 
 
 def _plain(value: Any) -> Any:
-    """Floats to six decimals, tuples to lists; bytes of a name that are no UTF-8 to ``\\xNN``."""
+    """Floats to six decimals, tuples to lists, texts by ``in_unicode``."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -179,5 +181,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return in_unicode(value)
     return value

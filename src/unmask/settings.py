@@ -6,6 +6,7 @@ A value is looked for on the command line (``--max-frames 32``), then in the env
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,14 +112,42 @@ def parse_shares(text: str) -> dict[str, float]:
     return {family: share / sum(shares.values()) for family, share in shares.items()}
 
 
-_VERDICTS = ("detect", "evaluate", "compare")
+_ORIGIN = re.compile(r"(https?)(://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\]))(:\d{1,5})?")
+_USUAL_PORTS = {"https": ":443", "http": ":80"}
+
+
+def parse_origins(text: str) -> frozenset[str]:
+    """``https://a.example, http://b.example:80/`` -> these web sites as browsers name them.
+
+    Raises SettingError for what no browser calls a site.
+    """
+    origins = set()
+    for part in filter(None, (part.strip().lower() for part in text.split(","))):
+        found = _ORIGIN.fullmatch(part.removesuffix("/"))
+        if not found:
+            raise SettingError(
+                f"--allowed-origins takes https://HOST[:PORT], several with commas, not {part!r}"
+            )
+        scheme, host, port = found.groups("")
+        origins.add(scheme + host + ("" if port == _USUAL_PORTS[scheme] else port))
+    return frozenset(origins)
+
+
+_WEB = ("serve", "worker")
+_VERDICTS = ("detect", "evaluate", "compare", *_WEB)
 _ANALYSIS = (*_VERDICTS, "calibrate")
 _FACES = (*_ANALYSIS, "preprocess")
-_WEB = ("serve", "worker")
 
 SETTINGS: tuple[Setting, ...] = (
     # Which frames are looked at.
-    Setting("every", 15, "judge every Nth frame", _FACES, low=1, unit="frames"),
+    Setting(
+        "every",
+        15,
+        "judge every Nth frame, and more of a video with under 7.5 frames a second",
+        _FACES,
+        low=1,
+        unit="frames",
+    ),
     Setting(
         "max_frames",
         0,
@@ -156,13 +185,16 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     # How they are judged.
     Setting(
-        "model", "", "the model's .xml file (default: the one shipped with Unmask)", ("detect",)
+        "model",
+        "",
+        "the model's .xml file (default: 'shipped', which is Unmask's own)",
+        ("detect", *_WEB),
     ),
     Setting(
         "calibration",
         "",
         "the file that 'unmask calibrate' made for this model (default: none)",
-        ("detect", "evaluate"),
+        ("detect", "evaluate", *_WEB),
     ),
     Setting(
         "threshold",
@@ -220,12 +252,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "trust_list",
         "",
-        "PEM file with the certificates of those you trust to sign Content Credentials; includes "
-        "--provenance",
-        ("detect",),
+        "PEM file with the certificates of those you trust to sign Content Credentials; 'detect' "
+        "then tells of these as with --provenance",
+        ("detect", *_WEB),
     ),
     # What the machine gives.
-    Setting("threads", 0, "processor threads (0: all)", _ANALYSIS, low=0, high=256),
+    Setting(
+        "threads",
+        0,
+        "processor threads (0: all)",
+        ("detect", "evaluate", "compare", "calibrate"),
+        low=0,
+        high=256,
+    ),
     Setting(
         "precision",
         "auto",
@@ -606,16 +645,29 @@ def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNames
     return settings
 
 
+def shared(settings: SimpleNamespace, command: str) -> dict[str, Any]:
+    """Those of one command's settings that another has as well, for that one."""
+    values = vars(settings)
+    return {s.name: values[s.name] for s in for_command(command) if s.name in values}
+
+
 def _configured(file: Path, table: Mapping[str, Setting]) -> dict[str, Any]:
-    """What a configuration file says of a command's settings; it may have other commands' too."""
+    """What a configuration file says of a command's settings.
+
+    One file may serve all commands that take one. Raises SettingError for what none of them has.
+    """
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"the configuration file {file} cannot be read: {error}") from None
-    known = {s.name for s in SETTINGS}
+    commands = next(s.commands for s in SETTINGS if s.name == "config")
+    known = {s.name for command in commands for s in for_command(command)}
     for name in values:
         if name not in known:
-            raise SettingError(f"{file} has an unknown setting {name!r}: see docs/settings.md")
+            raise SettingError(
+                f"{file} sets {name!r}, which is no setting of {' or '.join(commands)}: see "
+                "docs/settings.md"
+            )
     return {name: value for name, value in values.items() if name in table}
 
 

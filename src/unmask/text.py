@@ -1,6 +1,12 @@
 """Text for people: what comes from a file, made safe to show, and times."""
 
+import re
 from typing import Any
+
+
+def in_unicode(text: str) -> str:
+    """The text with those bytes of a file's name that are no UTF-8 spelled out as ``\\xNN``."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
@@ -8,6 +14,7 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
     Control and invisible characters are spelled out, as are those the encoding lacks.
     """
+    text = in_unicode(text)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -64,7 +64,10 @@ def fit_calibration(
     regression = LogisticRegression(C=1e3).fit(scores, classes, weights)
     scale = float(regression.coef_[0, 0])
     if scale <= 0:
-        raise DatasetError("the model scores real videos higher than fakes: train it further")
+        raise DatasetError(
+            "the model scores real videos higher than fakes, which no calibration can mend: train "
+            "one on more or other videos, into another folder"
+        )
     limit = _limit(real, logits, false_positives)
     return Calibration(
         scale=scale,

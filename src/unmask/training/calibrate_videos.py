@@ -10,7 +10,7 @@ import numpy as np
 
 from unmask import __version__
 from unmask.calibration import SCHEMA_VERSION
-from unmask.classifier import Card
+from unmask.card import Card
 from unmask.data.index import ENOUGH_VIDEOS, LABELS
 from unmask.data.manifest import read_manifest
 from unmask.errors import DatasetError, UsageError

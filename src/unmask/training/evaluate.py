@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from unmask.analyze import Analyzer
-from unmask.classifier import SHIPPED, Classifier, Measured
+from unmask.card import SHIPPED, SHIPPED_NAME, Measured
+from unmask.classifier import Classifier
 from unmask.data.index import read_split, without_stills
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UsageError
@@ -173,7 +174,7 @@ def _record(found: Evaluation, name: str, path: Path) -> None:
 
 def _runtime_model(model: str | Path) -> Path:
     """The model's .xml file."""
-    if str(model) == "shipped":
+    if str(model) == SHIPPED_NAME:
         return SHIPPED
     model = Path(model)
     if not model.is_file():

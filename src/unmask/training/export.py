@@ -12,7 +12,7 @@ import numpy as np
 import openvino
 
 from unmask import __version__
-from unmask.classifier import weights_sha256
+from unmask.card import weights_sha256
 from unmask.errors import DatasetError, ModelError
 from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
@@ -58,9 +58,12 @@ def export(
         _write_runtime_form(xception.with_evidence(keras_model), partial, size)
         logits = compile_model(partial, precision="f32")(batch)[0][:, 0]
         runtime_difference = float(np.abs(expected - [*map(sigmoid, logits)]).max())
-        calibrated = "not calibrated (but the head 'moments' is by training): see --calibrate"
         if calibrate_on:
             calibrated = _calibrate(partial, calibrate_on, false_positives)
+        elif xception.head_of(keras_model) == "pool":
+            calibrated = "not calibrated: see --calibrate"
+        else:
+            calibrated = "calibrated when it was trained"
     int8 = ""
     if int8_crops:
         from unmask.training.quantize import quantize

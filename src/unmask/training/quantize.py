@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from unmask.classifier import Classifier, weights_sha256
+from unmask.card import weights_sha256
+from unmask.classifier import Classifier
 from unmask.data.index import read_index
 from unmask.training.batches import Batches
 from unmask.training.export import all_at_once

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import classification_report
 
-from unmask.classifier import Card
+from unmask.card import Card
 from unmask.training import altered
 from unmask.training.altered import Comparison
 from unmask.training.breakdown import Bin, aggregation_table, quality_table

@@ -74,6 +74,7 @@ class Order:
     seconds: float
     longest_video: float  # minutes
     largest_file: int  # bytes, of what is fetched
+    settings: dict[str, Any]  # of the Analyzer
 
     def to_json(self) -> str:
         """For standard input."""
@@ -161,7 +162,7 @@ def judge(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:
     cv2.setNumThreads(order.threads)
     file = source(folder, order.kind)
     _check_length(file, order.longest_video)
-    analyzer = Analyzer(threads=order.threads, provenance=True)
+    analyzer = Analyzer(**order.settings, threads=order.threads, provenance=True)
     exhibits, live = Exhibits(), Live(tell)
     report = analyzer.analyze(file, on_progress=live.progress, exhibits=exhibits, on_face=live.face)
     live.finish()
@@ -169,10 +170,9 @@ def judge(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:
     card = analyzer.classifier.card
     headline = write(report, exhibits, card, analyzer.settings, file, folder / RESULTS)
     return {
-        "verdict": report.verdict,
-        "probability_fake": report.probability_fake,
+        "verdict": report.verdict, "probability_fake": report.probability_fake,
         "headline": headline,
-    }
+    }  # fmt: skip
 
 
 def annotate(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:

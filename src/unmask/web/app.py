@@ -17,7 +17,7 @@ from unmask.web.api import api
 from unmask.web.house import INCOMING
 from unmask.web.pages import error_page, pages
 from unmask.web.server import bind, port_of
-from unmask.web.services import Services, connect
+from unmask.web.services import Services, check_judging, connect
 from unmask.web.stream import Streams
 from unmask.web.supervisor import Supervisor
 
@@ -55,8 +55,13 @@ def create_app(settings: SimpleNamespace, services: Services) -> Flask:
 
 
 def serve(settings: SimpleNamespace) -> int:
-    """Serve, with a worker beside, until SIGTERM or Ctrl-C. Raises SettingError."""
+    """Serve, with a worker beside, until SIGTERM or Ctrl-C.
+
+    Raises SettingError, ModelError and UsageError, before anybody is served.
+    """
     check(settings)
+    if settings.judge_here:
+        check_judging(settings)
     os.umask(0o077)  # what people hand in is nobody else's on this machine
     monitoring.log_as_json()
     services = connect(settings)
@@ -77,8 +82,7 @@ def serve(settings: SimpleNamespace) -> int:
         if supervisor:
             app.extensions["unmask_worker"] = supervisor
             supervisor.start()
-        print(f"Unmask is at http://{_shown(settings.host)}:{port_of(server)} (Ctrl-C ends it)",
-              flush=True)  # fmt: skip
+        print(_announcement(settings.host, port_of(server)), flush=True)
         server.run()
     except SystemExit:
         pass  # between two steps of the server, which catches it otherwise
@@ -112,11 +116,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _shown(host: str) -> str:
-    """The host for a browser on this machine."""
-    if host in ("127.0.0.1", "0.0.0.0", "::"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host
+def _announcement(host: str, port: int) -> str:
+    """Where a browser on this machine finds the server, and who else can reach it."""
+    is_everywhere = host in ("0.0.0.0", "::")
+    if is_everywhere or host == "127.0.0.1":
+        shown = "localhost"
+    else:
+        shown = f"[{host}]" if ":" in host else host
+    others = ", listening on all addresses of this machine" if is_everywhere else ""
+    return f"Unmask is at http://{shown}:{port}{others} (Ctrl-C ends it)"
 
 
 def _empty_incoming(services: Services) -> None:

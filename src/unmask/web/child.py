@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from unmask.settings import for_command
 from unmask.text import printable
 from unmask.web.analysis import Order
 
@@ -22,7 +21,7 @@ _LOG_BYTES = 4000  # of what its libraries print, the end
 # Nothing of where this server keeps things, and none of its passwords, goes to such a process.
 _ENVIRONMENT = (
     "PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV",
-    "SSL_CERT_FILE", *(setting.variable for setting in for_command("detect")),
+    "SSL_CERT_FILE",
 )  # fmt: skip
 
 

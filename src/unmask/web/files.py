@@ -22,7 +22,7 @@ _NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 
 
 class Files:
-    """Files by job and name. ``url`` is a folder or an fsspec address such as ``s3://bucket/to``.
+    """Files by job and name. ``url`` is a folder or ``s3://bucket/folder``.
 
     Names are this package's own, never people's. Raises FileNotFoundError for what is not there.
     """

@@ -36,6 +36,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
+from unmask.settings import parse_origins
 from unmask.web.current import services, settings
 from unmask.web.tables import Job
 
@@ -81,8 +82,7 @@ def protect(app: Flask, settings: SimpleNamespace, folder: Path) -> None:
         settings.queue or "memory://", wrap_exceptions=True, **(limits if settings.queue else {})
     )
     app.extensions["unmask_rates"] = FixedWindowRateLimiter(storage)
-    origins = (origin.strip().rstrip("/") for origin in settings.allowed_origins.split(","))
-    app.config["UNMASK_ORIGINS"] = frozenset(filter(None, origins))
+    app.config["UNMASK_ORIGINS"] = parse_origins(settings.allowed_origins)
     app.before_request(_admit)
     app.after_request(_harden)
 

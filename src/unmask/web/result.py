@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from unmask import timeline
-from unmask.classifier import Card
+from unmask.card import Card
 from unmask.explain import Exhibits
 from unmask.findings import ADVICE, deciding, rate, seen, warnings
 from unmask.html_report import Person, heat_picture, jpeg, render, shown_people

@@ -6,6 +6,7 @@ send a long one is decided here, from the head of the request.
 
 import copy
 import io
+import ipaddress
 import json
 from collections.abc import Callable
 from functools import partial
@@ -62,9 +63,18 @@ def bind(app: Flask, settings: SimpleNamespace) -> Any:
 
 
 def _behind(proxy: str) -> dict[str, Any]:
-    """Whom people's addresses, the host and the scheme are taken from: a proxy, if there is one."""
+    """Whom people's addresses, the host and the scheme are taken from: a proxy, if there is one.
+
+    Raises SettingError for what is no address: it would never match one.
+    """
     if not proxy:
         return {}
+    try:
+        proxy = str(ipaddress.ip_address(proxy))
+    except ValueError:
+        raise SettingError(
+            f"--trusted-proxy takes the proxy's IP address, e.g. 127.0.0.1, not {proxy!r}"
+        ) from None
     headers = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
     return {"trusted_proxy": proxy, "trusted_proxy_headers": headers}
 

@@ -9,11 +9,15 @@ from types import SimpleNamespace
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from unmask.card import read_card
+from unmask.credentials import checked_list
 from unmask.errors import SettingError
 from unmask.web.files import Files
 from unmask.web.store import Store
 from unmask.web.tasks import Tasks
 
+_DATABASES = ("postgresql+pg8000", "sqlite")
+_POSTGRESQL = "postgresql+pg8000://USER:PASSWORD@HOST/NAME"
 _ENCODED = "special characters in a password must be percent-encoded, @ as %40 and / as %2F"
 
 
@@ -39,6 +43,13 @@ class Services:
     def has_room(self, size: int) -> bool:
         """Whether so many bytes can be written into this machine's folder."""
         return shutil.disk_usage(self.folder).free > size
+
+
+def check_judging(settings: SimpleNamespace) -> None:
+    """Raise ModelError or UsageError where files that judging takes are missing or do not fit."""
+    read_card(settings.model, settings.calibration)
+    if settings.trust_list:
+        checked_list(Path(settings.trust_list))
 
 
 def connect(settings: SimpleNamespace) -> Services:
@@ -70,12 +81,11 @@ def _database(address: str, folder: Path) -> URL:
     except (SQLAlchemyError, ValueError):  # the text may have a piece of the password
         url = None
     if url is None or (url.host and "@" in f"{url.host}{url.database}"):
+        raise SettingError(f"--database has to be like {_POSTGRESQL}; {_ENCODED}")
+    if url.drivername not in _DATABASES:
         raise SettingError(
-            f"--database has to be like postgresql+pg8000://USER:PASSWORD@HOST/NAME; {_ENCODED}"
-        )
-    if url.drivername in ("postgresql", "postgres"):
-        raise SettingError(
-            f"--database begins with {url.drivername}://: write postgresql+pg8000:// instead"
+            f"--database takes PostgreSQL alone, and not as {url.drivername}://: give an address "
+            f"like {_POSTGRESQL}, or leave it out"
         )
     return url
 
@@ -99,10 +109,10 @@ def _reason(error: Exception) -> str:
 
 
 def _open_files(address: str) -> Files:
-    try:
-        return Files(address)
-    except ValueError as error:  # an address of a kind that nobody knows
-        raise SettingError(f"--storage cannot be used: {error}") from None
+    kind, is_address, _ = address.partition("://")
+    if is_address and kind != "s3":
+        raise SettingError(f"--storage takes a folder or s3://BUCKET/FOLDER, not {kind}://")
+    return Files(address)
 
 
 def _open_tasks(target: Path | str) -> Tasks:

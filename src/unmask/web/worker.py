@@ -22,12 +22,13 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from unmask.processors import processors
+from unmask.settings import shared
 from unmask.web.analysis import RESULTS, Order, source
 from unmask.web.child import BrokeDown, Child
 from unmask.web.files import REPORT_JSON, SOURCE
 from unmask.web.house import WORK, House
 from unmask.web.monitoring import log_as_json
-from unmask.web.services import Services, connect
+from unmask.web.services import Services, check_judging, connect
 from unmask.web.tables import CANCELLED, DONE, FAILED, RUNNING, Job
 
 PARENT = "UNMASK_PARENT"
@@ -75,7 +76,12 @@ class _Held:
 
 
 def run(settings: SimpleNamespace) -> int:
-    """Do jobs until SIGTERM or SIGINT, or until the server ends that started this process."""
+    """Do jobs until SIGTERM or SIGINT, or until the server ends that started this process.
+
+    Raises SettingError, ModelError and UsageError, before anything is done, as ``connect`` and
+    ``check_judging`` do.
+    """
+    check_judging(settings)
     os.umask(0o077)  # what people hand in is nobody else's on this machine
     log_as_json()
     services = connect(settings)
@@ -218,7 +224,7 @@ class Worker:
             seconds = min(seconds, FETCH_SECONDS)
         order = Order(
             task, held.job.name, kind, held.job.address, os.getpid(), self._threads, seconds,
-            settings.longest_video, settings.upload_limit * 1_000_000,
+            settings.longest_video, settings.upload_limit * 1_000_000, shared(settings, "detect"),
         )  # fmt: skip
         for attempt in (1, 2):
             if attempt == 2:  # the faces that were told of are void

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.analyze import Analyzer, analyze
+from unmask.analyzer import Analyzer, analyze
 from unmask.card import SHIPPED
 from unmask.classifier import Classifier
 from unmask.errors import DatasetError, ModelError, UsageError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from unmask.analyze import Analyzer
+from unmask.analyzer import Analyzer
 from unmask.card import SHIPPED
 from unmask.classifier import Classifier
 from unmask.data.index import Crop, write_index

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unmask.analyze import Analyzer, analyze
+    from unmask.analyzer import Analyzer, analyze
     from unmask.report import Report
 
 __all__ = ["Analyzer", "Report", "analyze"]
@@ -24,11 +24,9 @@ sys.modules.setdefault("openvino_telemetry", None)
 def __getattr__(name: str):
     # Loading the decoder and the runtime takes half a second, so it waits until it is needed.
     if name in ("Analyzer", "analyze"):
-        # import_module is not used: the submodule 'analyze' would hide the function.
-        from unmask.analyze import Analyzer, analyze
+        from unmask import analyzer
 
-        globals().update(Analyzer=Analyzer, analyze=analyze)
-        return globals()[name]
+        return getattr(analyzer, name)
     if name == "Report":
         from unmask.report import Report
 

@@ -17,7 +17,7 @@ from unmask.report import SCHEMA_VERSION
 from unmask.verdict import VERDICTS
 
 if TYPE_CHECKING:
-    from unmask.analyze import Analyzer
+    from unmask.analyzer import Analyzer
 
 _MODEL_SUFFIXES = (".xml", ".h5", ".keras", ".onnx")  # all but .xml are refused, with a reason
 _FEWEST_TO_CORRELATE = 3  # two points always lie on a line
@@ -194,7 +194,7 @@ def _is_model(side: str | Path) -> bool:
 
 
 def _model(name: str, settings: dict[str, Any]) -> "Analyzer":
-    from unmask.analyze import Analyzer
+    from unmask.analyzer import Analyzer
 
     # A calibration belongs to one model only, so one in the environment is not for these.
     return Analyzer(
@@ -206,7 +206,7 @@ def _judge(analyzer: "Analyzer", name: str, paths: Sequence[Path]) -> list[Judge
     from rich.console import Console
     from rich.progress import track
 
-    from unmask.analyze import find_inputs
+    from unmask.inputs import find_inputs
 
     inputs, console = find_inputs(paths), Console(stderr=True)
     bar = track(inputs, name, console=console, transient=True, disable=not console.is_terminal)

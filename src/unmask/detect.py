@@ -5,10 +5,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-from unmask.analyze import Analyzer, find_inputs
+from unmask.analyzer import Analyzer
 from unmask.console import JsonLines, Table
 from unmask.errors import UnmaskError, UsageError
 from unmask.explain import Exhibits
+from unmask.inputs import find_inputs
 from unmask.outputs import check_json, check_pages, is_page
 from unmask.report import Report
 from unmask.resume import kept_reports

@@ -30,7 +30,7 @@ from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
 from unmask.text import clock, printable
 
 if TYPE_CHECKING:
-    from unmask.analyze import Analyzer
+    from unmask.analyzer import Analyzer
 
 ROBUST_SECONDS = 60.0
 """How much of a film is altered and judged again, or --robustness would take hours."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unmask import __version__
-from unmask.analyze import Analyzer
+from unmask.analyzer import Analyzer
 from unmask.errors import UsageError
 from unmask.outputs import exclusive, in_one_step, no_room, opened
 from unmask.report import ModelReport, Report

@@ -20,7 +20,7 @@ from unmask.errors import UnreadableError, UsageError
 from unmask.video import Video, VideoInfo
 
 if TYPE_CHECKING:
-    from unmask.analyze import Analyzer
+    from unmask.analyzer import Analyzer
     from unmask.report import Report
 
 

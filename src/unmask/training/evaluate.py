@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from unmask.analyze import Analyzer
+from unmask.analyzer import Analyzer
 from unmask.card import SHIPPED, SHIPPED_NAME, Measured
 from unmask.classifier import Classifier
 from unmask.data.index import read_split, without_stills

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unmask.analyze import Analyzer
+from unmask.analyzer import Analyzer
 from unmask.classifier import Classifier
 from unmask.data.index import Crop
 from unmask.data.manifest import Source

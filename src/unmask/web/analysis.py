@@ -155,7 +155,7 @@ def judge(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:
     """Judge the file and write its results. Returns the verdict, in figures and words."""
     import cv2
 
-    from unmask.analyze import Analyzer
+    from unmask.analyzer import Analyzer
     from unmask.explain import Exhibits
     from unmask.web.result import write
 

@@ -1,5 +1,6 @@
 """The command 'detect' as people and scripts run it: output, exit codes, Ctrl-C."""
 
+import errno
 import json
 import os
 import shlex
@@ -55,7 +56,7 @@ def test_the_table(capsys, real_clip, fake_clip):
     [
         (["missing.mp4"], "missing.mp4 does not exist"),
         (["."], "no videos or images in ."),
-        (["clip.mp4", "--every", "0"], "--every must be between 1 and any, not 0"),
+        (["clip.mp4", "--every", "0"], "--every must be at least 1, not 0"),
         (["clip.mp4", "--threshold", "high"], "--threshold takes a number, not 'high'"),
         (["clip.mp4", "--aggregate", "max"], "--aggregate takes one of person, mean"),
         (["clip.mp4", "--json", "no/such/folder.jsonl"], "cannot write no/such/folder.jsonl"),
@@ -201,3 +202,13 @@ def test_a_polite_kill_leaves_no_half_of_a_copy(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert not list(copies.iterdir())
+
+
+def test_a_place_without_rights_is_named_with_what_to_do(capsys, monkeypatch, real_clip):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "out/report.html.123.partial")
+
+    monkeypatch.setattr("unmask.detect.detect", refuse)
+    code, _, err = run(capsys, "detect", str(real_clip))
+    assert code == 1
+    assert err.startswith("unmask detect: out/report.html: Permission denied; get the right")

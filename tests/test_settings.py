@@ -40,7 +40,7 @@ def test_a_wrong_variable_is_named_and_an_empty_one_is_unset(monkeypatch):
 
 def test_wrong_setting_on_the_command_line_is_wrong_usage(capsys):
     assert main(["detect", ".", "--every", "0"]) == 2
-    assert "--every must be between 1" in capsys.readouterr().err
+    assert "--every must be at least 1" in capsys.readouterr().err
 
 
 def test_a_configuration_file_says_how_videos_are_judged(tmp_path):

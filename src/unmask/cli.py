@@ -1,7 +1,9 @@
 """The command line: reads it, runs one of the commands, and says what went wrong."""
 
 import argparse
+import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -10,6 +12,7 @@ import threading
 from unmask.commands import COMMANDS
 from unmask.errors import MissingExtraError, UnmaskError
 from unmask.settings import Setting, for_command, resolve
+from unmask.text import printable
 
 
 def _extra(command: str, package: str | None) -> str:
@@ -68,6 +71,18 @@ def _is_resumable(args: argparse.Namespace) -> bool:
     return hasattr(args, "resume") and getattr(args, "json", "FILE") not in (None, "-")
 
 
+def _in_words(error: OSError) -> str:
+    if not error.filename or not error.strerror:
+        return str(error)
+    # Files are first written under such a name (see outputs.in_one_step).
+    place = re.sub(r"\.\d+\.partial$", "", printable(str(error.filename)))
+    what_to_do = {
+        errno.ENOSPC: "make room there", errno.EACCES: "get the right to it, or name another",
+        errno.EPERM: "get the right to it, or name another", errno.EROFS: "name another place",
+    }.get(error.errno)  # fmt: skip
+    return f"{place}: {error.strerror}" + (f"; {what_to_do}" if what_to_do else "")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 when it could not be done, 2 for wrong usage."""
     for name in ("stdout", "stderr"):
@@ -100,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         # A full disk, a folder without rights: nobody wants a traceback for that.
-        print(f"unmask {args.command}: {error}", file=sys.stderr)
+        print(f"unmask {args.command}: {_in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         how = "; go on with --resume" if _is_resumable(args) else ""

@@ -34,6 +34,8 @@ def find_inputs(
             found = [path]
         elif os.path.exists(path):
             raise UsageError(f"{path} is a device or pipe: save it to a file first")
+        elif str(path) == "-":
+            raise UsageError("videos are not read from standard input: save it to a file first")
         else:
             raise UsageError(f"{path} does not exist: check the spelling")
         for file in found:

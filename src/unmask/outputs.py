@@ -88,6 +88,8 @@ def check_json(target: str | None, inputs: Iterable[Path]) -> None:
         )
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"cannot write {target}: give --json a file in a folder that exists")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"no right to write {target}: give --json another file")
 
 
 def opened(target: str | Path, mode: str) -> IO[str]:

@@ -76,9 +76,11 @@ class Setting:
         too_low = self.low is not None and not value >= self.low
         too_high = self.high is not None and not value <= self.high
         if too_low or too_high:
-            least = "any" if self.low is None else self.low
-            most = "any" if self.high is None else self.high
-            raise SettingError(f"{self.option} must be between {least} and {most}, not {value}")
+            if None in (self.low, self.high):
+                bounds = f"at least {self.low}" if self.high is None else f"at most {self.high}"
+            else:
+                bounds = f"between {self.low} and {self.high}"
+            raise SettingError(f"{self.option} must be {bounds}, not {value}")
         return value
 
 

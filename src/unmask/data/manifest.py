@@ -58,7 +58,7 @@ def read_manifest(path: str | Path) -> list[Source]:
         raise DatasetError(
             f"{path}, line 1: no column {' and no column '.join(missing)} among "
             f"{', '.join(header) or 'nothing'}; a manifest starts with a line like "
-            "path,label,group,split,method,dataset"
+            "path,label,group,split,method,dataset, with commas and no other marks between"
         )
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:

@@ -72,6 +72,16 @@ def shown_stream(container: av.container.InputContainer) -> av.VideoStream | Non
     return next(marked, videos[0] if videos else None)
 
 
+def stated_seconds(stream: av.VideoStream) -> float | None:
+    """How long the pictures alone last, where the file says that."""
+    # Matroska's tag first: for a file that breaks off FFmpeg takes the whole's duration for theirs.
+    said = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if said:
+        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
+    is_said = stream.duration and stream.time_base
+    return float(stream.duration * stream.time_base) if is_said else None
+
+
 def steady(packets: Iterable[av.Packet], stream: av.VideoStream) -> Iterator[av.Packet]:
     """The packets of a stream, their clock made to go on where it starts anew.
 

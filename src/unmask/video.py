@@ -1,7 +1,6 @@
 """Open, probe and sample one video or image: a path -> Frame after Frame."""
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from unmask.container import (
     orientation,
     pixel_shape,
     shown_size,
+    stated_seconds,
     upright_rgb,
 )
 from unmask.decoder import Decoder
@@ -64,16 +64,6 @@ class VideoInfo:
     fps: float | None
     codec: str
     is_image: bool
-
-
-def _stated_seconds(stream: av.VideoStream) -> float | None:
-    """How long the pictures alone last, where the file says that."""
-    # Matroska's tag first: for a file that breaks off FFmpeg takes the whole's duration for theirs.
-    said = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if said:
-        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
-    is_said = stream.duration and stream.time_base
-    return float(stream.duration * stream.time_base) if is_said else None
 
 
 def is_media(path: Path) -> bool:
@@ -129,7 +119,7 @@ class Video:
         if not image:
             whole = container.duration and container.duration / av.time_base
             is_alone = len(container.streams) == 1  # else the whole may be as long as the sound
-            duration = whole if is_alone and not stream.duration else _stated_seconds(stream)
+            duration = whole if is_alone and not stream.duration else stated_seconds(stream)
             if duration:
                 self._stated_end = duration - self._decoder.lead_in
             duration = duration or whole

@@ -94,8 +94,8 @@ def _check(path: Path, trust_list: Path | None) -> Credentials:
         if problem.startswith(("NotSupported:", "Io:", "Other: asset could not be parsed")):
             return Credentials(
                 "none",
-                "None were found: the checker cannot read files of this kind, or this one is "
-                "damaged.",
+                "No Content Credentials were found: the checker cannot read files of this kind, or "
+                "this one is damaged.",
             )
         return Credentials(
             "invalid",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from clips import write_video
 
 from unmask.cli import main
+from unmask.outputs import in_one_step
 
 UNMASK = [sys.executable, "-m", "unmask.cli"]
 
@@ -206,7 +208,8 @@ def test_a_polite_kill_leaves_no_half_of_a_copy(tmp_path):
 
 def test_a_place_without_rights_is_named_with_what_to_do(capsys, monkeypatch, real_clip):
     def refuse(*_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied", "out/report.html.123.partial")
+        with in_one_step(Path("out/report.html")) as partial:
+            raise PermissionError(errno.EACCES, "Permission denied", str(partial))
 
     monkeypatch.setattr("unmask.detect.detect", refuse)
     code, _, err = run(capsys, "detect", str(real_clip))

@@ -3,7 +3,6 @@
 import argparse
 import errno
 import os
-import re
 import shlex
 import signal
 import sys
@@ -74,13 +73,12 @@ def _is_resumable(args: argparse.Namespace) -> bool:
 def _in_words(error: OSError) -> str:
     if not error.filename or not error.strerror:
         return str(error)
-    # Files are first written under such a name (see outputs.in_one_step).
-    place = re.sub(r"\.\d+\.partial$", "", printable(str(error.filename)))
     what_to_do = {
         errno.ENOSPC: "make room there", errno.EACCES: "get the right to it, or name another",
         errno.EPERM: "get the right to it, or name another", errno.EROFS: "name another place",
     }.get(error.errno)  # fmt: skip
-    return f"{place}: {error.strerror}" + (f"; {what_to_do}" if what_to_do else "")
+    problem = f"{printable(str(error.filename))}: {error.strerror}"
+    return f"{problem}; {what_to_do}" if what_to_do else problem
 
 
 def main(argv: list[str] | None = None) -> int:

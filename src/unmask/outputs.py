@@ -136,6 +136,10 @@ def in_one_step(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if str(error.filename) == str(partial):
+            error.filename = str(target)  # which is what whoever reads of it knows
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -3,7 +3,6 @@
 FILE.run beside FILE has what its reports depend on besides the inputs, and is locked meanwhile.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import IO, Any
 
 from unmask import __version__
 from unmask.analyzer import Analyzer
+from unmask.decoder import digest
 from unmask.errors import UsageError
 from unmask.outputs import exclusive, in_one_step, no_room, opened
 from unmask.report import ModelReport, Report
@@ -37,11 +37,8 @@ class Kept:
         """Whether judging the file again would come to the same."""
         if self.verdict == "unreadable" or (wants_provenance and not self.has_provenance):
             return False
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        except OSError:
-            return False
+        now, _ = digest(path)
+        return now is not None and now == self.sha256
 
     def report(self) -> Report:
         """The report, without its provenance."""
@@ -81,11 +78,10 @@ def kept_reports(
 def _card(analyzer: Analyzer) -> dict[str, Any]:
     """What reports depend on besides the files, under flat names."""
     settings, model = analyzer.settings, analyzer.classifier.card
-    trusted = settings.trust_list and Path(settings.trust_list).read_bytes()
     return {
         "unmask": __version__,
         "model": asdict(ModelReport(model.name, model.version, model.sha256, model.calibration)),
-        "trust_list": hashlib.sha256(trusted).hexdigest() if trusted else None,
+        "trust_list": digest(Path(settings.trust_list))[0] if settings.trust_list else None,
         **{k: v for k, v in vars(settings).items() if k not in _NOT_COMPARED},
     }
 

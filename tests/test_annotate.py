@@ -190,6 +190,25 @@ def test_variable_frame_rate_and_odd_sides(tmp_path, real_frames, analyzer):
         assert (video.info.width, video.info.height) == (360, 288)
 
 
+def test_a_stream_that_changes_its_size_has_one_person_in_pixels_of_the_first(
+    tmp_path, real_frames, analyzer
+):
+    larger = [cv2.resize(f, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for f in real_frames]
+    parts = [
+        write_video(tmp_path / f"{number}.ts", frames).read_bytes()
+        for number, frames in enumerate((real_frames[:30], larger[:30]))
+    ]
+    source = tmp_path / "call.ts"
+    source.write_bytes(b"".join(parts))
+    report = analyzer.analyze(source)
+    assert (report.video.width, report.video.height) == (360, 288)
+    (person,) = report.tracks
+    before, after = (next(f for f in person.frames if f.index == index) for index in (0, 30))
+    assert after.box == pytest.approx(before.box, abs=3)
+    annotate(source, report, tmp_path / "out.mp4")
+    assert drawn(pictures(tmp_path / "out.mp4")[30], real_frames[0], after.box) > 40
+
+
 def test_a_phone_video_is_upright_and_keeps_its_colours(tmp_path, real_frames, real_report):
     source = write_video(tmp_path / "a.mp4", [np.rot90(frame) for frame in real_frames[:3]])
     source.write_bytes(with_rotation(source.read_bytes()))

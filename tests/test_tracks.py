@@ -6,20 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.faces import Face, FaceDetector
+from unmask.faces import FaceDetector
 from unmask.tracks import Tracker
 
 SCENE = np.random.default_rng(1).integers(0, 255, (9, 12, 3), np.uint8)
 SCENE = cv2.resize(SCENE, (640, 480), interpolation=cv2.INTER_CUBIC)
 
 
-def face(x: float, y: float = 200, side: float = 80) -> Face:
-    return Face((x, y, x + side, y + side), 0.9, np.zeros((5, 2)))
+Box = tuple[float, float, float, float]
 
 
-def track(*frames: list[Face], step: float = 0.5, image: np.ndarray = SCENE) -> list[list[int]]:
+def face(x: float, y: float = 200, side: float = 80) -> Box:
+    return x, y, x + side, y + side
+
+
+def track(*frames: list[Box], step: float = 0.5, image: np.ndarray = SCENE) -> list[list[int]]:
     tracker = Tracker()
-    return [tracker.update(i * step, faces, image) for i, faces in enumerate(frames)]
+    return [tracker.update(i * step, boxes, image) for i, boxes in enumerate(frames)]
 
 
 def test_a_moving_and_growing_face_is_one_person():
@@ -41,7 +44,7 @@ def test_a_newcomer_beside_a_known_face_does_not_take_its_id():
 
 
 def test_a_face_missing_for_a_while_is_picked_up_again():
-    gone: list[Face] = []
+    gone: list[Box] = []
     assert track([face(50)], gone, gone, gone, [face(60)])[-1] == [1]
     assert track([face(50)], *[gone] * 5, [face(60)])[-1] == [2]
     # Samples close together: the time counts, not their number.
@@ -73,7 +76,7 @@ def test_what_is_no_cut(change):
 def test_a_real_person_is_one_person_and_a_cut_to_a_mirror_makes_two(real_frames):
     detector, tracker = FaceDetector(), Tracker()
     shown = [*real_frames[::15], *(np.ascontiguousarray(f[::-1]) for f in real_frames[:30:15])]
-    faces = detector.detect(real_frames[0])
+    faces = [face.box for face in detector.detect(real_frames[0])]
     ids = [tracker.update(i * 0.6, faces, image) for i, image in enumerate(shown)]
     assert ids == [[1]] * 5 + [[2]] * 2
 

@@ -6,6 +6,7 @@ report. Frame after frame goes through, so memory does not grow with the length 
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -119,7 +120,11 @@ def _annotated(
 ) -> Iterator[Frame]:
     """All frames of the video, drawn on."""
     overlay, duration = Overlay(report), video.info.duration_seconds
+    size = video.info.width, video.info.height
     for frame in video.sample(every=1):
+        if frame.image.shape[1::-1] != size:  # calls and broadcasts change it on the way
+            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            frame = replace(frame, image=image)
         overlay.draw(frame)
         yield frame
         if on_progress and duration:

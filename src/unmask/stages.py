@@ -55,6 +55,7 @@ class People:
         self._detector, self._crop_size, self._jury = detector, crop_size, jury
         self._tracker = Tracker()
         self._tracks: dict[int, Track] = {}
+        self._size: tuple[int, int] | None = None  # of the first frame
 
     @property
     def tracks(self) -> list[Track]:
@@ -71,13 +72,14 @@ class People:
         start = time.perf_counter()
         self.frames += 1
         faces = self._detector.detect(frame.image)
-        ids = self._tracker.update(frame.second, faces, frame.image)
+        boxes = [self._in_first_frame(face.box, frame.image) for face in faces]
+        ids = self._tracker.update(frame.second, boxes, frame.image)
         seen = []
-        for face, person in zip(faces, ids, strict=True):
+        for face, box, person in zip(faces, boxes, ids, strict=True):
             crop = crop_face(frame.image, face, self._crop_size)
             quality = face_quality(face, crop)
             sighting = Sighting(
-                frame.index, frame.second, face.box, face.score, quality=quality,
+                frame.index, frame.second, box, face.score, quality=quality,
                 sample=self.frames - 1,
             )  # fmt: skip
             self._tracks.setdefault(person, Track(person)).sightings.append(sighting)
@@ -85,6 +87,14 @@ class People:
         self.faces_seconds += time.perf_counter() - start
         for each in seen:
             self._jury.add(*each)
+
+    def _in_first_frame(self, box: tuple, image: np.ndarray) -> tuple:
+        """A box in the first frame's pixels: calls and broadcasts change their size on the way."""
+        size = image.shape[1], image.shape[0]
+        self._size = self._size or size
+        if size == self._size:
+            return box
+        return tuple(float(c * self._size[i % 2] / size[i % 2]) for i, c in enumerate(box))
 
 
 class Jury:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from unmask.faces import Face
 from unmask.quality import Quality
 
 _REACH = 1.0  # how far a face may move and grow between two samples, see _distances
@@ -82,8 +81,8 @@ class Tracker:
         self._samples = 0
         self._ids = 0
 
-    def update(self, second: float, faces: Sequence[Face], image: np.ndarray) -> list[int]:
-        """The track id of each of the ``faces``, which are never the same within a frame.
+    def update(self, second: float, boxes: Sequence[tuple], image: np.ndarray) -> list[int]:
+        """The track id of each of the faces in ``boxes``, never the same within a frame.
 
         ``image`` is the frame they are from, RGB ``uint8`` (height, width, 3): a cut is seen in it.
         """
@@ -99,7 +98,6 @@ class Tracker:
             if self._samples - trail.sample <= _MISSED_SAMPLES + 1
             or second - trail.second <= _MISSED_SECONDS
         ]
-        boxes = [face.box for face in faces]
         matches = _match(boxes, [trail.box for trail in self._trails])
         ids = []
         for face, box in enumerate(boxes):

@@ -90,8 +90,6 @@ class _Encoder:
 
     def encode(self, image: np.ndarray, pts: int) -> None:
         """Add an image, RGB ``uint8``, to be shown at ``pts`` ticks."""
-        if image.shape[:2] != (self._height, self._width):  # broadcasts change it on the way
-            image = cv2.resize(image, (self._width, self._height), interpolation=cv2.INTER_AREA)
         below, right = self._height % 2, self._width % 2
         if below or right:  # H.264 has no odd sides here
             image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)

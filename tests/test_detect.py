@@ -95,6 +95,9 @@ def test_what_something_else_made_is_not_gone_on_with(batch, capsys):
     code, err = detect(capsys, *args, "--every", "7", "--threshold", "0.6")
     assert (code, lines.read_bytes()) == (2, written)
     assert "another model or other settings made it (every, threshold)" in err
+    code, err = detect(capsys, *args, "--html", batch / "out", "--robustness")
+    assert (code, lines.read_bytes()) == (2, written)
+    assert "other settings made it (robustness)" in err
     for other in (b'{"model": 3}\n', written.replace(b'"version": "', b'"version": "9')):
         lines.write_bytes(other)
         code, err = detect(capsys, *args)

@@ -10,7 +10,7 @@ import pytest
 from clips import write_video
 
 from unmask.data.synthesize import sheet, synthesize
-from unmask.errors import UsageError
+from unmask.errors import UnmaskError, UsageError
 from unmask.video import Video
 
 
@@ -21,15 +21,18 @@ def pictures(path) -> np.ndarray:
 
 def test_only_the_face_is_forged_and_no_frame_is_lost(tmp_path, real_frames):
     odd = [frame[:287, :359] for frame in real_frames[:4]]
-    source = write_video(tmp_path / "real.mkv", odd, "ffv1", "bgr0")
-    fake = tmp_path / "fake.mp4"
+    seconds = [0.0, 0.04, 0.1, 1.5]
+    source = write_video(tmp_path / "real.mkv", odd, "ffv1", "bgr0", seconds=seconds)
+    fake = tmp_path / "a:fake.mp4"
     summary = synthesize(source, fake, family="decoder_look", donor=None, seed=1)
     assert summary == f"forged 4 faces in 4 frames by decoder_look: {fake}"
+    with Video(fake) as video:
+        assert [f.second for f in video.sample(every=1)] == pytest.approx(seconds)
     forged = pictures(fake)
     assert forged.shape == (4, 288, 360, 3)
     change = np.abs(forged[:, :287, :359] - np.stack(odd)).mean((0, 3))
     assert change[80:230, 120:220].mean() > 2 * change[:, 260:].mean()  # the face and a wall
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fake.mp4", "real.mkv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a:fake.mp4", "real.mkv"]
 
 
 def test_without_the_extra_it_says_how_to_get_it(tmp_path):
@@ -50,7 +53,7 @@ def wall(tmp_path):
 def test_without_a_face_nothing_is_written(tmp_path, wall, real_clip, samples):
     fake = tmp_path / "fake.mp4"
     fake.write_bytes(b"an earlier one")
-    with pytest.raises(UsageError, match=r"no face was found in wall\.mov"):
+    with pytest.raises(UnmaskError, match=r"no face was found in wall\.mov"):
         synthesize(wall, fake, family="self_blend", donor=None, seed=0)
     for donor, why in ((wall, "none in wall"), (None, "--donor")):
         with pytest.raises(UsageError, match=why):

@@ -6,7 +6,6 @@ report. Frame after frame goes through, so memory does not grow with the length 
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +19,7 @@ from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.outputs import ANNOTATED, in_one_step, plan
 from unmask.report import Report
 from unmask.video import Frame, Video, is_image
-from unmask.video_writer import write_video
+from unmask.video_writer import frames_alike, write_video
 
 _VIDEO_ENDS = (".mp4",)
 _IMAGE_ENDS = (".png", ".jpg", ".jpeg")
@@ -120,11 +119,7 @@ def _annotated(
 ) -> Iterator[Frame]:
     """All frames of the video, drawn on."""
     overlay, duration = Overlay(report), video.info.duration_seconds
-    size = video.info.width, video.info.height
-    for frame in video.sample(every=1):
-        if frame.image.shape[1::-1] != size:  # calls and broadcasts change it on the way
-            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-            frame = replace(frame, image=image)
+    for frame in frames_alike(video):
         overlay.draw(frame)
         yield frame
         if on_progress and duration:

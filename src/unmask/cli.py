@@ -65,9 +65,12 @@ def _described(setting: Setting) -> dict:
     return described | {"metavar": "|".join(setting.choices) or setting.type.__name__.upper()}
 
 
-def _is_resumable(args: argparse.Namespace) -> bool:
-    """Whether --resume goes on with what was interrupted."""
-    return hasattr(args, "resume") and getattr(args, "json", "FILE") not in (None, "-")
+def _what_is_kept(args: argparse.Namespace) -> str:
+    """What becomes of an interrupted command's work."""
+    if hasattr(args, "resume") and getattr(args, "json", "FILE") not in (None, "-"):
+        return ": what was finished is kept; go on with --resume"
+    goes_on = args.command in ("preprocess", "evaluate", "calibrate")
+    return ": what was finished is kept; the same command goes on" if goes_on else ""
 
 
 def _in_words(error: OSError) -> str:
@@ -116,8 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"unmask {args.command}: {_in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        how = "; go on with --resume" if _is_resumable(args) else ""
-        print(f"\ninterrupted: what was finished is kept{how}", file=sys.stderr)
+        print(f"\ninterrupted{_what_is_kept(args)}", file=sys.stderr)
         os._exit(130)  # worker threads of the decoder and runtime must not delay the end
 
 

@@ -148,9 +148,10 @@ def compare(
             f"{a} and {b} are reports already: give no videos, or a model ('shipped' or an .xml)"
         )
     # Nobody wants to wait for one side and then hear that the other cannot be read.
+    inputs = _inputs(paths) if any(models) else []
     sides = [_model(str(side), settings) if is_model else _read(Path(side))
              for side, is_model in zip((a, b), models, strict=True)]  # fmt: skip
-    judged = [side if isinstance(side, list) else _judge(side, str(name), paths)
+    judged = [side if isinstance(side, list) else _judge(side, str(name), inputs)
               for name, side in zip((a, b), sides, strict=True)]  # fmt: skip
     pairs, only_a, only_b = _match(*judged)
     pairs.sort(key=lambda pair: (not pair.verdict_changed, -abs(pair.change or 0)))
@@ -202,13 +203,17 @@ def _model(name: str, settings: dict[str, Any]) -> "Analyzer":
     )  # fmt: skip
 
 
-def _judge(analyzer: "Analyzer", name: str, paths: Sequence[Path]) -> list[Judged]:
+def _inputs(paths: Sequence[Path]) -> list[Path]:
+    from unmask.inputs import find_inputs  # brings the decoder with it
+
+    return find_inputs(paths)
+
+
+def _judge(analyzer: "Analyzer", name: str, inputs: Sequence[Path]) -> list[Judged]:
     from rich.console import Console
     from rich.progress import track
 
-    from unmask.inputs import find_inputs
-
-    inputs, console = find_inputs(paths), Console(stderr=True)
+    console = Console(stderr=True)
     bar = track(inputs, name, console=console, transient=True, disable=not console.is_terminal)
     return [_judged(analyzer.analyze(path).to_dict()) for path in bar]
 

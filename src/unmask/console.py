@@ -1,6 +1,7 @@
 """Reports as they come out of a command: JSON lines for programs, a table for people."""
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -53,9 +54,9 @@ class _Writer:
         """Show how much of the current input is judged, from 0 to 1."""
         self._show("judging", self._finished + share)
 
-    def annotating(self, share: float) -> None:
-        """Show how much of the last input's annotated copy is drawn, from 0 to 1."""
-        self._show("annotating", self._finished - 1 + share)
+    def afterwards(self, doing: str) -> Callable[[float], None]:
+        """What shows how much of what is done with the last input's report is done, from 0 to 1."""
+        return lambda share: self._show(doing, self._finished - 1 + share)
 
     def _show(self, doing: str, completed: float) -> None:
         if self._bar:

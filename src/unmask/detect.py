@@ -13,7 +13,7 @@ from unmask.inputs import find_inputs
 from unmask.outputs import check_json, check_pages, is_page
 from unmask.report import Report
 from unmask.resume import kept_reports
-from unmask.robustness import check_sampling
+from unmask.robustness import AlteredVerdict, check_sampling, verdicts_when_altered
 
 
 def detect(
@@ -49,7 +49,7 @@ def detect(
     held = nullcontext({})
     if is_file:
         held = kept_reports(
-            json, analyzer, inputs, resume,
+            json, analyzer, inputs, resume, robustness,
             lambda number, kept: not pages or is_page(pages[number], kept.sha256),
         )  # fmt: skip
     writer = JsonLines(json, len(inputs), resume) if json else Table(len(inputs))
@@ -65,7 +65,10 @@ def detect(
             report = analyzer.analyze(path, on_progress=writer.progress, exhibits=exhibits)
             writer.add(report)
             if pages:
-                _write_page(pages[number], report, exhibits, analyzer, robustness, command_line)
+                altered = None
+                if robustness:
+                    altered = verdicts_when_altered(analyzer, report, writer.afterwards("altering"))
+                _write_page(pages[number], report, exhibits, analyzer, altered, command_line)
             if outputs:
                 failures += _annotate(path, report, outputs[number], writer, settings.threads)
     return failures
@@ -90,12 +93,11 @@ def _plan(
 
 
 def _write_page(
-    page: Path, report: Report, exhibits: Exhibits, analyzer: Analyzer, robustness: bool,
-    command_line: str,
+    page: Path, report: Report, exhibits: Exhibits, analyzer: Analyzer,
+    altered: list[AlteredVerdict] | str | None, command_line: str,
 ) -> None:  # fmt: skip
     from unmask import html_report
 
-    altered = html_report.verdicts_when_altered(analyzer, report) if robustness else None
     people = html_report.shown_people(report, exhibits, analyzer.settings)
     html = html_report.render(
         report, people, card=analyzer.classifier.card, settings=analyzer.settings,
@@ -111,7 +113,7 @@ def _annotate(
     from unmask.annotate import annotate
 
     try:
-        annotate(path, report, output, writer.annotating, threads)
+        annotate(path, report, output, writer.afterwards("annotating"), threads)
     except UnmaskError as error:
         return [error]
     return []

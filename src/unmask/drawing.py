@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from unmask.report import Report, TrackReport
+from unmask.timeline import frame_logits
 from unmask.tracks import is_cut, thumbnail
-from unmask.verdict import logit, sigmoid
+from unmask.verdict import sigmoid
 from unmask.video import Frame
 
 # Okabe and Ito (2008): seven colours that nobody mixes up, on dark and on light ground.
@@ -96,7 +97,7 @@ class _Person:
         self._last_index = self._indexes[-1]
         self._seconds = [frame.second for frame in track.frames]
         self.boxes = np.array([frame.box for frame in track.frames])
-        logits = logit([frame.probability_fake for frame in track.frames])
+        logits = frame_logits(track.frames)
         means = np.cumsum(logits) / np.arange(1, len(logits) + 1)
         self._running = [sigmoid(mean) for mean in means]
 

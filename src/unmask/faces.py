@@ -190,5 +190,10 @@ def crop_box(
     pad = (inner_top - top, top + side - inner_bottom, inner_left - left, left + side - inner_right)
     if any(p > 0 for p in pad):
         square = cv2.copyMakeBorder(square, *(max(0, p) for p in pad), cv2.BORDER_REPLICATE)
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(square, (size, size), interpolation=how)
+    return resized(square, size)
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """A square image made ``size`` pixels wide: areas averaged to shrink, smooth to enlarge."""
+    how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=how)

@@ -13,27 +13,21 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
 from unmask import timeline
 from unmask.card import Card
-from unmask.errors import UnreadableError, UsageError
+from unmask.errors import UsageError
 from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, warnings
 from unmask.mesh import FaceMesh
 from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport
-from unmask.robustness import ALTERATIONS, AlteredVerdict, verdicts_after
+from unmask.robustness import ALTERATIONS, LONGEST_SECONDS, AlteredVerdict
 from unmask.text import clock, printable
-
-if TYPE_CHECKING:
-    from unmask.analyzer import Analyzer
-
-ROBUST_SECONDS = 60.0
-"""How much of a film is altered and judged again, or --robustness would take hours."""
 
 MOST_DOTS = 400
 """Frames of a person that the chart shows one by one."""
@@ -79,16 +73,6 @@ def write_page(target: Path, html: str) -> None:
         partial.write_text(html, encoding="utf-8")
 
 
-def verdicts_when_altered(analyzer: "Analyzer", report: Report) -> list[AlteredVerdict] | str:
-    """The verdicts on altered copies of what the report is on, or a sentence why there are none."""
-    if report.probability_fake is None:
-        return "There is no verdict that could hold or not."
-    try:
-        return verdicts_after(analyzer, report.path, max_seconds=ROBUST_SECONDS)
-    except UnreadableError as error:
-        return f"No altered copies could be made: {error}."
-
-
 def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) -> list[Person]:
     """Those who get a section of their own, the most suspicious first; ``render`` takes them."""
     mesh = _face_mesh(settings.threads) if report.tracks else None
@@ -123,7 +107,7 @@ def render(
 
     ``people`` are its ``shown_people``, ``card`` is the model's and ``settings`` those of 'unmask
     detect' that were in use. ``cuts`` are those of the exhibits. ``altered`` are
-    robustness.verdicts_after, or a sentence that says why there are none; None where nobody asked.
+    robustness.verdicts_when_altered, or its sentence why there are none; None where nobody asked.
     ``made`` is now, if not given, and ``file`` is what was judged, if it is not at report.path.
     """
     order = _ordered(report, settings)
@@ -150,7 +134,7 @@ def render(
         command_line=command_line,
         altered=altered,
         alterations=ALTERATIONS,
-        robust_seconds=ROBUST_SECONDS,
+        robust_seconds=LONGEST_SECONDS,
         provenance=report.provenance,
         file_bytes=(file or Path(report.path)).stat().st_size if report.sha256 else None,
         made=(made or datetime.now(UTC)).astimezone(UTC),

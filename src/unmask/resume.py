@@ -47,7 +47,7 @@ class Kept:
 
 @contextmanager
 def kept_reports(
-    target: str, analyzer: Analyzer, inputs: Sequence[Path], is_resumed: bool,
+    target: str, analyzer: Analyzer, inputs: Sequence[Path], is_resumed: bool, robustness: bool,
     is_done: Callable[[int, Kept], bool],
 ) -> Iterator[dict[Path, Kept]]:  # fmt: skip
     """Gives those inputs whose reports in ``target`` stay; no other run can write it meanwhile.
@@ -62,7 +62,7 @@ def kept_reports(
     if is_resumed and not run.exists() and file.exists() and file.stat().st_size:
         raise _not_to_be_resumed(target, f"there is no {run.name} beside it")
     with exclusive(run) as held:
-        card, earlier = _card(analyzer), _read_card(run, held)
+        card, earlier = _card(analyzer, robustness), _read_card(run, held)
         reports = _read(target, card, earlier) if is_resumed else {}
         kept = {}
         for number, path in enumerate(inputs):
@@ -75,14 +75,15 @@ def kept_reports(
         yield kept
 
 
-def _card(analyzer: Analyzer) -> dict[str, Any]:
-    """What reports depend on besides the files, under flat names."""
+def _card(analyzer: Analyzer, robustness: bool) -> dict[str, Any]:
+    """What reports and their pages depend on besides the files, under flat names."""
     settings, model = analyzer.settings, analyzer.classifier.card
     return {
         "unmask": __version__,
         "model": asdict(ModelReport(model.name, model.version, model.sha256, model.calibration)),
         "trust_list": digest(Path(settings.trust_list))[0] if settings.trust_list else None,
         **{k: v for k, v in vars(settings).items() if k not in _NOT_COMPARED},
+        **({"robustness": True} if robustness else {}),
     }
 
 

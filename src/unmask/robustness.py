@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
+from unmask.container import in_words
 from unmask.errors import UnreadableError, UsageError
 from unmask.video import Video, VideoInfo
 
@@ -47,6 +49,9 @@ ALTERATIONS = {
     ),
 }
 
+LONGEST_SECONDS = 60.0
+"""Of a longer film no more is altered where somebody waits for one verdict."""
+
 _TICK = Fraction(1, 90_000)  # fine enough for any source's time stamps
 _LARGEST_SIDE = 16_384  # of a picture that x264 takes
 # A figure must come out the same again. x264 codes otherwise with another number of threads, and
@@ -73,7 +78,7 @@ def check_sampling(sampling: str) -> None:
 
 
 def altered_copy(
-    path: str | Path, alteration: str, output: Path, max_seconds: float = 60.0
+    path: str | Path, alteration: str, output: Path, max_seconds: float = LONGEST_SECONDS
 ) -> VideoInfo:
     """Write ``output``, an H.264 copy (MP4, no sound) of a video or image with ``alteration``.
 
@@ -82,9 +87,17 @@ def altered_copy(
     ``max_seconds``. An image becomes a video of one frame, so that what is done to it is what is
     done to videos. Odd sides, which H.264 lacks here, are one pixel longer. One of ALTERATIONS.
     Returns what the original says of itself; raises UnreadableError when ``path`` cannot be
-    decoded, or is too large for H.264.
+    decoded, or its pictures cannot be encoded.
     """
-    how = ALTERATIONS[alteration]
+    try:
+        return _alter_video(Path(path), ALTERATIONS[alteration], output, max_seconds)
+    except FFmpegError as error:
+        raise UnreadableError(
+            f"no altered copy of {Path(path).name} can be encoded: {in_words(error)}"
+        ) from None
+
+
+def _alter_video(path: Path, how: Alteration, output: Path, max_seconds: float) -> VideoInfo:
     with Video(path) as source:
         size = tuple(max(1, round(how.scale * s)) for s in (source.info.width, source.info.height))
         if max(size) > _LARGEST_SIDE:
@@ -124,8 +137,9 @@ def _alter(image: np.ndarray, size: tuple[int, int], blur: float) -> np.ndarray:
 
 
 def analyze_altered(
-    analyzer: "Analyzer", path: str | Path, alteration: str, folder: Path, max_seconds: float = 60.0
-) -> "Report":
+    analyzer: "Analyzer", path: str | Path, alteration: str, folder: Path,
+    max_seconds: float = LONGEST_SECONDS,
+) -> "Report":  # fmt: skip
     """The report on an altered copy, which is in ``folder`` meanwhile. Raises as altered_copy."""
     copy = folder / "altered_copy.mp4"
     try:
@@ -139,18 +153,29 @@ def verdicts_after(
     analyzer: "Analyzer",
     path: str | Path,
     on_progress: Callable[[float], None] | None = None,
-    max_seconds: float = 60.0,
 ) -> list[AlteredVerdict]:
     """The verdicts on a video or image after each of ALTERATIONS, by the analyzer's settings.
 
     ``on_progress`` is called with the share that is done, from 0 to 1. Of a film that is longer
-    than ``max_seconds`` they speak of its beginning only. Raises as altered_copy.
+    than LONGEST_SECONDS they speak of its beginning only. Raises as altered_copy.
     """
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="unmask-") as folder:
         for name in ALTERATIONS:
-            report = analyze_altered(analyzer, path, name, Path(folder), max_seconds)
+            report = analyze_altered(analyzer, path, name, Path(folder))
             verdicts.append(AlteredVerdict(name, report.verdict, report.probability_fake))
             if on_progress:
                 on_progress(len(verdicts) / len(ALTERATIONS))
     return verdicts
+
+
+def verdicts_when_altered(
+    analyzer: "Analyzer", report: "Report", on_progress: Callable[[float], None]
+) -> list[AlteredVerdict] | str:
+    """``verdicts_after`` for what the report is on, or a sentence why there are none."""
+    if report.probability_fake is None:
+        return "There is no verdict that could hold or not."
+    try:
+        return verdicts_after(analyzer, report.path, on_progress)
+    except UnreadableError as error:
+        return f"No altered copies could be made: {error}."

@@ -53,7 +53,7 @@ def stretches(frames: Sequence[FrameReport]) -> list[list[FrameReport]]:
 
 def running_mean(stretch: Sequence[FrameReport]) -> list[Point]:
     """The line through one stretch, at 200 points at most."""
-    logits = _logits(stretch)
+    logits = frame_logits(stretch)
     reach = max(_NEIGHBOURS, round(len(stretch) / _WINDOWS / 2))
     points = []
     for i in np.unique(np.linspace(0, len(stretch) - 1, min(len(stretch), _MOST_POINTS)).round()):
@@ -70,7 +70,7 @@ def rows(frames: Sequence[FrameReport]) -> list[Row]:
     for part in np.array_split(np.arange(len(frames)), min(len(frames), _MOST_ROWS)):
         some = [frames[i] for i in part]
         each = [frame.probability_fake for frame in some]
-        mean = sigmoid(_logits(some).mean())
+        mean = sigmoid(frame_logits(some).mean())
         found.append(
             Row(some[0].second, some[-1].second, len(some), mean, min(each), max(each))
         )  # fmt: skip
@@ -98,5 +98,6 @@ def ticks(seconds: float, most: int = 5) -> list[float]:
     return [step * i for i in range(int(seconds / step) + 1)]
 
 
-def _logits(frames: Sequence[FrameReport]) -> np.ndarray:
+def frame_logits(frames: Sequence[FrameReport]) -> np.ndarray:
+    """The logits (n,) of a report's frames, as exact as its probabilities are."""
     return logit([frame.probability_fake for frame in frames], _SURE)

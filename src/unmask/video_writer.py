@@ -1,7 +1,9 @@
 """Frames and the sound of their source -> an MP4 that browsers play, each frame at its own time."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 
 import av
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from unmask.container import DECODER_ERRORS, open_container
+from unmask.container import DECODER_ERRORS, open_container, steady
 from unmask.timetable import Timetable, read_timetable
 from unmask.video import Frame, Video
 
@@ -19,8 +21,21 @@ _MOST_TICKS = 2**31 - 1  # that MP4 has between two frames
 _RGB = 0  # in place of the matrix, for frames that are no YUV
 
 
+def frames_alike(video: Video) -> Iterator[Frame]:
+    """Every frame, as large as the first: calls and broadcasts change their size on the way."""
+    size = video.info.width, video.info.height
+    for frame in video.sample(every=1):
+        if frame.image.shape[1::-1] != size:
+            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            frame = replace(frame, image=image)
+        yield frame
+
+
 def write_video(video: Video, frames: Iterator[Frame], output: Path, threads: int) -> None:
-    """Encode frames as H.264 that browsers play, each at and for its own time, with the sound."""
+    """Encode frames as H.264 that browsers play, each at and for its own time, with the sound.
+
+    ``frames`` are those of ``frames_alike``, whatever became of their pictures.
+    """
     stream, first = video.source
     timetable = read_timetable(video.path, stream)
     tick = _tick(first.time_base, timetable)
@@ -158,6 +173,11 @@ class _Sound:
                 yield packet
 
     def _encoded(self, stream: av.AudioStream, coded: av.AudioStream) -> Iterator[av.Packet]:
+        for frame in _alike(self._decoded(stream), coded.codec_context):
+            yield from coded.encode(frame)
+        yield from coded.encode()
+
+    def _decoded(self, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
         for packet in self._read(stream):
             try:
                 frames = packet.decode()
@@ -166,12 +186,20 @@ class _Sound:
             for frame in frames:
                 if frame.pts is not None:
                     frame.pts -= round(self._start / frame.time_base)
-                yield from coded.encode(frame)
-        yield from coded.encode()
+                yield frame
 
     def _read(self, stream: av.AudioStream) -> Iterator[av.Packet]:
         """The stream's packets, to the end or to where the file breaks off."""
         try:
-            yield from self._source.demux(stream)
+            yield from steady(self._source.demux(stream), stream)
         except DECODER_ERRORS:
             return
+
+
+def _alike(frames: Iterator[av.AudioFrame], coder: av.AudioCodecContext) -> Iterator[av.AudioFrame]:
+    """Sound as the encoder takes it: calls and broadcasts change theirs on the way, too."""
+    for _, same in groupby(frames, lambda f: (f.format.name, f.layout.name, f.sample_rate)):
+        resampler = av.AudioResampler(coder.format, coder.layout, coder.rate)
+        for frame in same:
+            yield from resampler.resample(frame)
+        yield from resampler.resample(None)

@@ -31,7 +31,7 @@ class Job:
 
 
 def stamp(path: Path) -> int:
-    """A number that changes when a file is replaced: its size, or a folder's count of frames."""
+    """By what a file that was replaced is noticed: its size, or a folder's count of frames."""
     return len(frame_files(path)) if path.is_dir() else path.stat().st_size
 
 

@@ -29,8 +29,9 @@ def degrade(
 ) -> list[np.ndarray]:
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
-    ``face_size`` is the smallest face among them, in source pixels: all are brought down to a
-    resolution that each of them really has, and their sharpness is mixed (``mix_sharpness``).
+    ``face_size`` is the shorter side of the smallest face among them, in source pixels: all are
+    brought down to about what its crop really has, and their sharpness is mixed
+    (``mix_sharpness``).
     ``strength`` in [0, 1] scales how likely and how bad all the rest is. Returns crops of the
     same size.
     """
@@ -170,8 +171,8 @@ def as_a_clip(
 ) -> np.ndarray:
     """The crop as it would be cut from its clip once that was scaled and encoded as H.264.
 
-    ``face_size`` is the face's in the clip, in pixels: the crop gets no more pixels than it had
-    there. By default ``scale`` is drawn from 0.4 to 1 and ``crf`` from 20 to 38.
+    ``face_size`` is the shorter side of the face in the clip, in pixels: the crop gets no more
+    pixels than it had there. By default ``scale`` is drawn from 0.4 to 1 and ``crf`` from 20 to 38.
     """
     size = len(crop)
     scale = scale or np.exp(rng.uniform(np.log(0.4), 0))

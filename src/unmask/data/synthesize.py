@@ -1,64 +1,49 @@
 """Forge the faces of a whole video: for samples, for tests, and to see what training sees."""
 
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
+from unmask.container import in_words
 from unmask.data.pseudo_fakes import FAMILIES
 from unmask.data.warps import Portrait
-from unmask.errors import UnreadableError, UsageError
+from unmask.errors import UnmaskError, UnreadableError, UsageError
 from unmask.faces import FaceDetector, crop_box, crop_face, crop_square
 from unmask.mesh import FaceMesh
+from unmask.outputs import in_one_step
 from unmask.text import count
-from unmask.video import Video, is_image
+from unmask.video import Frame, Video, is_image
+from unmask.video_writer import frames_alike, write_video
 
 _SHEET_ROWS = 6
-_VIDEO_ENDS = (".mp4", ".mov", ".mkv")
+_VIDEO_ENDS = (".mp4",)
 _SHEET_ENDS = (".jpg", ".png")
 
 
 def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, seed: int) -> str:
-    """Write ``output``, an H.264 copy of ``video`` without sound in which every face is forged.
+    """Write ``output``, an H.264 copy of ``video``, with its sound, in which faces are forged.
 
     ``family`` is one of FAMILIES; ``cross_swap`` takes the face of the image or video ``donor``.
     The same random choices are made again in every frame, so that the fake does not flicker.
     Sides of an odd length, which H.264 lacks here, are one pixel longer. Returns a summary. Raises
-    UsageError without a donor, when it or the video shows no face, or for a senseless ``output``.
+    UsageError without a donor, when that shows no face, or for a senseless ``output``, and
+    UnmaskError when the video shows none or the copy cannot be encoded.
     """
-    _check_output(output, _VIDEO_ENDS)
-    if output.exists() and output.samefile(video):
+    if output.exists() and video.exists() and output.samefile(video):
         raise UsageError(f"{output} is the video to be forged: name another file to write")
+    _check_output(output, _VIDEO_ENDS)
     forger = _Forger(family, donor, seed)
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
     try:
-        forged, frames = _encode(video, partial, forger)
-        if not forged:
-            raise UsageError(f"no face was found in {video.name}: give a video that shows one")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
-    return f"forged {forged} faces in {frames} frames by {family}: {output}"
-
-
-def _encode(video: Path, output: Path, forger: "_Forger") -> tuple[int, int]:
-    """Write the forged copy; the number of forged faces and of frames."""
-    forged = frames = 0
-    with Video(video) as source, av.open(str(output), "w") as container:
-        rate = Fraction(source.info.fps or 25).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        width, height = source.info.width, source.info.height
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
-        for frame in source.sample(every=1):
-            image, faces = forger.forge(frame.image)
-            frames, forged = frames + 1, forged + faces
-            even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-        container.mux(stream.encode())
-    return forged, frames
+        with in_one_step(output) as partial, Video(video) as source:
+            write_video(source, map(forger.forge, frames_alike(source)), partial, threads=0)
+            if not forger.faces:
+                raise UnmaskError(f"no face was found in {video.name}: give a video that shows one")
+    except FFmpegError as error:
+        raise UnmaskError(f"cannot forge {video.name}: {in_words(error)}") from None
+    return f"forged {forger.faces} faces in {forger.frames} frames by {family}: {output}"
 
 
 def _check_output(output: Path, ends: tuple[str, ...]) -> None:
@@ -122,15 +107,17 @@ def _largest_face(path: Path, detector: FaceDetector, mesh: FaceMesh) -> Portrai
 class _Forger:
     def __init__(self, family: str, donor: Path | None, seed: int):
         self.family, self.seed = family, seed
+        self.frames = self.faces = 0  # forged so far
         self._detector, self._mesh = FaceDetector(), FaceMesh()
         self._donor = _largest_face(donor, self._detector, self._mesh) if donor else None
         if family == "cross_swap" and self._donor is None:
             why = f"there is none in {donor.name}" if donor else "give --donor IMAGE"
             raise UsageError(f"cross_swap needs another person's face: {why}")
 
-    def forge(self, image: np.ndarray) -> tuple[np.ndarray, int]:
-        """The image with all faces forged, and how many there were."""
-        image, count = image.copy(), 0
+    def forge(self, frame: Frame) -> Frame:
+        """The frame with all faces forged."""
+        image = frame.image.copy()
+        self.frames += 1
         for face in self._detector.detect(image):
             left, top, side = crop_square(face.box)
             crop = crop_box(image, face.box, side)  # as large as in the image
@@ -141,8 +128,8 @@ class _Forger:
             face = Portrait(crop, points)
             forged, mask = FAMILIES[self.family](face, self._donor or face, rng)
             _paste(image, forged, mask, left, top)
-            count += 1
-        return image, count
+            self.faces += 1
+        return replace(frame, image=image)
 
 
 def _paste(image: np.ndarray, forged: np.ndarray, mask: np.ndarray, left: int, top: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from unmask.cli import main
 from unmask.errors import SettingError
-from unmask.settings import SETTINGS, parse_origins, parse_shares, resolve, table
+from unmask.settings import SETTINGS, parse_shares, resolve, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -57,19 +57,6 @@ def test_a_name_that_no_web_command_has_is_refused(tmp_path, name):
     file.write_text(f"{name} = 3\n")
     with pytest.raises(SettingError, match=f"'{name}', which is no setting of serve or worker"):
         resolve("serve", {"config": str(file)})
-
-
-def test_origins_are_those_that_browsers_send():
-    sites = parse_origins("https://News.example:443/, http://b.example:8080,http://[::1]:80,")
-    assert sites == {"https://news.example", "http://b.example:8080", "http://[::1]"}
-    assert parse_origins("") == frozenset()
-
-
-@pytest.mark.parametrize("text", ["foo", "*", "ftp://a", "https://a/b", "https://a, me@b",
-                                  "https://me@a", "https://a:x"])  # fmt: skip
-def test_what_is_no_origin_is_refused(text):
-    with pytest.raises(SettingError, match="--allowed-origins takes https://HOST"):
-        parse_origins(text)
 
 
 def test_names_are_unique_and_defaults_pass_their_own_check():

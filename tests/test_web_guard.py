@@ -15,7 +15,7 @@ from web_server import TOKEN, Web, add_done, hand_in, serving, web
 from unmask.cli import main
 from unmask.errors import SettingError
 from unmask.web import monitoring
-from unmask.web.app import _announcement, check, create_app
+from unmask.web.app import _announcement, check, create_app, parse_origins
 from unmask.web.guard import WRONG_TOKENS
 from unmask.web.server import bind
 from unmask.web.services import connect
@@ -298,7 +298,8 @@ def test_this_machine_is_called_by_its_own_names(site, host):
 
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"},
-                {"Origin": "http://localhost:9999"}, {"Sec-Fetch-Site": "cross-site"},
+                {"Origin": "http://localhost:9999"}, {"Origin": "http://["},
+                {"Sec-Fetch-Site": "cross-site"},
                 {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}]
 )  # fmt: skip
 def test_other_sites_can_change_nothing(site, headers):
@@ -336,6 +337,19 @@ def test_allowed_sites_may_use_the_api_with_the_token(tmp_path):
     browser, _ = enter(site)  # its cookie is not enough
     assert hand_in(browser, MP4, headers=from_news).status_code == 403
     assert "Access-Control-Allow-Origin" not in browser.get("/", headers=from_news).headers
+
+
+def test_origins_are_those_that_browsers_send():
+    sites = parse_origins("https://News.example:443/, http://b.example:8080,http://[::1]:80,")
+    assert sites == {"https://news.example", "http://b.example:8080", "http://[::1]"}
+    assert parse_origins("") == frozenset()
+
+
+@pytest.mark.parametrize("text", ["foo", "*", "ftp://a", "https://a/b", "https://a, me@b",
+                                  "https://me@a", "https://a:x"])  # fmt: skip
+def test_what_is_no_origin_is_refused(text):
+    with pytest.raises(SettingError, match="--allowed-origins takes https://HOST"):
+        parse_origins(text)
 
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1", ""])

@@ -338,8 +338,10 @@ def test_a_server_that_is_killed_while_it_receives_accepted_nothing(tmp_path):
             pytest.fail("nothing was written to the folder of incoming files")
         process.send_signal(signal.SIGKILL)
         sender.join()
-    (folder / "left").write_bytes(b"what a server without unnamed files leaves")
+    for name, age in (("left", 3600), ("of another server", 0)):
+        (folder / name).write_bytes(b"what is in a file that has a name")
+        os.utime(folder / name, (time.time() - age,) * 2)
     with serving(tmp_path) as (address, _):
         assert requests.get(f"{address}/api/v1/jobs", timeout=5).json()["jobs"] == []
-        assert not list(folder.iterdir())
+        assert [file.name for file in folder.iterdir()] == ["of another server"]
         assert connect(web(tmp_path).settings).files.jobs() == []

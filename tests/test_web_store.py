@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import text, update
 
 from unmask.web import store as room
+from unmask.web import tables
 from unmask.web.store import MAX_ATTEMPTS, QueueFullError, Store
 from unmask.web.tables import CANCELLED, DONE, FAILED, FINISHED, QUEUED, RUNNING, Job
 
@@ -303,9 +304,10 @@ def test_pages_of_a_history(store):
 def test_what_was_kept_long_enough(store):
     old, new = add(store, keep=timedelta(seconds=-1)), add(store)
     assert store.expired() == [old.id]
+    assert store.ids() == {old.id, new.id}
     store.delete(old.id)
     assert not store.expired()
-    assert store.get(new.id)
+    assert store.ids() == {new.id}
 
 
 def test_an_annotated_copy(store):
@@ -376,14 +378,15 @@ def test_a_worker_that_ends_on_purpose_gives_its_job_back(store):
 
 def test_share_links(store):
     job = add(store)
-    store.set_share(job.id, "secret")
-    assert store.get(job.id).share == "secret"
+    for share in ("secret", "late"):  # the first is what somebody was told
+        store.set_share(job.id, share)
+        assert store.get(job.id).share == "secret"
     store.set_share(job.id, None)
     assert store.get(job.id).share is None
 
 
 def test_a_database_that_hangs_does_not_hang_who_asks(postgres, monkeypatch):
-    monkeypatch.setattr(room, "_LONGEST_SILENCE", 2.0)
+    monkeypatch.setattr(tables, "_LONGEST_SILENCE", 2.0)
     store = Store(postgres)
     job = add(store)
     with store._engine.connect() as connection:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from sqlalchemy import event
 
 from unmask.report import SCHEMA
 from unmask.settings import resolve
@@ -411,6 +412,9 @@ def test_a_file_from_a_web_address(place, tmp_path, monkeypatch, real_clip):
                 for a in (address, address, f"{address}s")]  # fmt: skip
         assert "Nothing is fetched" in place.do(jobs[0]).error
         place.settings.web_addresses = True
+        left = tmp_path / "left by a worker that died"
+        shutil.copy(real_clip, left)
+        place.services.files.put(jobs[1], "source", left)
         judged, failed = place.do(jobs[1]), place.do(jobs[2])
         server.shutdown()
     size = real_clip.stat().st_size
@@ -466,6 +470,48 @@ def test_what_is_too_old_is_deleted(place, real_clip, monkeypatch):
     assert set(place.services.files.jobs()) == {kept, "not ours"}
     for name in ("work", "incoming"):
         assert [path.name for path in (place.folder / name).iterdir()] == ["0"]
+
+
+def test_the_files_of_a_job_that_is_added_meanwhile_stay(place, monkeypatch):
+    keeper, files, id = House(place.services), place.services.files, new_id()
+    (place.folder / "jobs" / id).mkdir(parents=True)
+    keeper.clean()  # its upload takes long
+    jobs = files.jobs
+
+    def add_meanwhile():
+        found = jobs()
+        place.store.add("me", "a.mp4", "mp4", 1, keep=timedelta(hours=1), queue_limit=9, id=id)
+        return found
+
+    monkeypatch.setattr(files, "jobs", add_meanwhile)
+    keeper.clean()
+    assert jobs() == [id]
+
+
+def test_one_question_tells_which_files_have_a_job(place, real_clip):
+    ids = {place.add(real_clip) for _ in range(3)}
+    asked = []
+    event.listen(place.store._engine, "before_cursor_execute", lambda *about: asked.append(about))
+    House(place.services).clean()
+    assert len(asked) == 2  # what is expired, and what there is
+    assert set(place.services.files.jobs()) == ids
+
+
+def test_what_cannot_be_deleted_does_not_keep_the_rest(place, monkeypatch):
+    for number in range(3):
+        folder = place.folder / "incoming" / str(number)
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    delete = shutil.rmtree
+
+    def refuse(path):
+        if path.name == "1":
+            raise PermissionError(path)
+        delete(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    House(place.services).clean()
+    assert [path.name for path in (place.folder / "incoming").iterdir()] == ["1"]
 
 
 def test_jobs_that_the_queue_has_lost_are_handed_out_again_but_not_over_and_over(place, real_clip):

@@ -6,7 +6,6 @@ A value is looked for on the command line (``--max-frames 32``), then in the env
 
 import math
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,27 +111,6 @@ def parse_shares(text: str) -> dict[str, float]:
     if not any(shares.values()):
         raise SettingError("--families gives every family a share of 0: give one some")
     return {family: share / sum(shares.values()) for family, share in shares.items()}
-
-
-_ORIGIN = re.compile(r"(https?)(://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\]))(:\d{1,5})?")
-_USUAL_PORTS = {"https": ":443", "http": ":80"}
-
-
-def parse_origins(text: str) -> frozenset[str]:
-    """``https://a.example, http://b.example:80/`` -> these web sites as browsers name them.
-
-    Raises SettingError for what no browser calls a site.
-    """
-    origins = set()
-    for part in filter(None, (part.strip().lower() for part in text.split(","))):
-        found = _ORIGIN.fullmatch(part.removesuffix("/"))
-        if not found:
-            raise SettingError(
-                f"--allowed-origins takes https://HOST[:PORT], several with commas, not {part!r}"
-            )
-        scheme, host, port = found.groups("")
-        origins.add(scheme + host + ("" if port == _USUAL_PORTS[scheme] else port))
-    return frozenset(origins)
 
 
 _WEB = ("serve", "worker")

@@ -179,14 +179,13 @@ def annotate(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:
     """Make the annotated copy of the file by its report.json, which is in the folder."""
     import cv2
 
-    from unmask.annotate import annotate
+    from unmask.annotate import annotate, plan_outputs
     from unmask.report import Report
-    from unmask.web.result import annotated_kind
 
     cv2.setNumThreads(order.threads)
     report = Report.from_dict(json.loads((folder / REPORT_JSON).read_bytes()))
     file, live = source(folder, order.kind), Live(tell)
-    output = folder / RESULTS / f"{ANNOTATED}.{annotated_kind(file)}"
+    (output,) = plan_outputs([file], folder / RESULTS)
     annotate(file, report, output, live.progress, order.threads)
     output.rename(folder / RESULTS / ANNOTATED)
     return {}

@@ -145,10 +145,10 @@ def annotate(id: str) -> tuple[dict[str, Any], int]:
 def share(id: str) -> dict[str, str]:
     """A link with which anybody can see this job; the same until it is revoked."""
     job = guard.own_job(id)
-    secret = job.share or new_id()
     if not job.share:
-        services().store.set_share(job.id, secret)
-    return {"url": url_for("pages.job", id=job.id, share=secret, _external=True)}
+        services().store.set_share(job.id, new_id())
+        job = guard.own_job(id)  # another request may have been faster
+    return {"url": url_for("pages.job", id=job.id, share=job.share, _external=True)}
 
 
 @api.delete("/jobs/<id>/share")

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import signal
 import tempfile
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from unmask.errors import SettingError
 from unmask.web import guard, intake, monitoring
 from unmask.web.api import api
-from unmask.web.house import INCOMING
+from unmask.web.house import INCOMING, delete_stale
 from unmask.web.pages import error_page, pages
 from unmask.web.server import bind, port_of
 from unmask.web.services import Services, check_judging, connect
@@ -31,15 +32,21 @@ _NEXT = {  # what to do, where nobody of ours said it
     500: "Something broke here: try again, then tell whoever runs the server, whose log has it.",
 }
 _FOR_PROGRAMS = ("/api/", "/healthz", "/metrics")  # they are told of errors in JSON
+_ORIGIN = re.compile(r"(https?)(://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\]))(:\d{1,5})?")
+_USUAL_PORTS = {"https": ":443", "http": ":80"}
 
 
 def create_app(settings: SimpleNamespace, services: Services) -> Flask:
-    """The Flask application over what ``connect`` opened."""
+    """The Flask application over what ``connect`` opened.
+
+    Raises SettingError where the settings name sites that there cannot be.
+    """
     app = Flask(__name__)
     app.debug = False  # whatever FLASK_DEBUG says
     app.request_class = intake.UploadRequest
     app.config.update(
         UNMASK=settings,
+        UNMASK_ORIGINS=parse_origins(settings.allowed_origins),
         MAX_CONTENT_LENGTH=intake.OTHER_BYTES,
         MAX_FORM_PARTS=_FORM_PARTS,
     )
@@ -67,7 +74,9 @@ def serve(settings: SimpleNamespace) -> int:
     services = connect(settings)
     app = create_app(settings, services)
     server = bind(app, settings)
-    _empty_incoming(services)  # only now: nobody else has the port, so nobody else receives
+    incoming = services.folder / INCOMING
+    delete_stale(incoming)  # what is younger another server may be receiving
+    tempfile.tempdir = str(incoming)  # all spools go there
     supervisor = Supervisor(settings) if settings.judge_here else None
 
     def end(*_: Any) -> None:
@@ -109,6 +118,23 @@ def check(settings: SimpleNamespace) -> None:
         )
 
 
+def parse_origins(text: str) -> frozenset[str]:
+    """``https://a.example, http://b.example:80/`` -> these web sites as browsers name them.
+
+    Raises SettingError for what no browser calls a site.
+    """
+    origins = set()
+    for part in filter(None, (part.strip().lower() for part in text.split(","))):
+        found = _ORIGIN.fullmatch(part.removesuffix("/"))
+        if not found:
+            raise SettingError(
+                f"--allowed-origins takes https://HOST[:PORT], several with commas, not {part!r}"
+            )
+        scheme, host, port = found.groups("")
+        origins.add(scheme + host + ("" if port == _USUAL_PORTS[scheme] else port))
+    return frozenset(origins)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -125,14 +151,6 @@ def _announcement(host: str, port: int) -> str:
         shown = f"[{host}]" if ":" in host else host
     others = ", listening on all addresses of this machine" if is_everywhere else ""
     return f"Unmask is at http://{shown}:{port}{others} (Ctrl-C ends it)"
-
-
-def _empty_incoming(services: Services) -> None:
-    """Remove what a server that was killed had begun to receive; have all spools there."""
-    folder = services.folder / INCOMING
-    for left in folder.iterdir():
-        left.unlink()
-    tempfile.tempdir = str(folder)
 
 
 def _answer_error(error: HTTPException) -> Any:

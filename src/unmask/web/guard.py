@@ -36,7 +36,6 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
-from unmask.settings import parse_origins
 from unmask.web.current import services, settings
 from unmask.web.tables import Job
 
@@ -82,7 +81,6 @@ def protect(app: Flask, settings: SimpleNamespace, folder: Path) -> None:
         settings.queue or "memory://", wrap_exceptions=True, **(limits if settings.queue else {})
     )
     app.extensions["unmask_rates"] = FixedWindowRateLimiter(storage)
-    app.config["UNMASK_ORIGINS"] = parse_origins(settings.allowed_origins)
     app.before_request(_admit)
     app.after_request(_harden)
 
@@ -178,7 +176,7 @@ def _is_from_us() -> bool:
     if site in ("same-origin", "none"):
         return True
     # Only the host counts: behind a proxy, the page's scheme is not the one that arrives here.
-    if site is None and (origin is None or urlsplit(origin).netloc == request.host):
+    if site is None and (origin is None or origin.partition("://")[2] == request.host):
         return True
     allowed = origin in current_app.config["UNMASK_ORIGINS"]
     return allowed and (_has_bearer() or not settings().access_token)

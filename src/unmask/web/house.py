@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 from unmask.web.services import Services
 
@@ -61,16 +62,25 @@ class House:
                 _log.info("job expired", extra={"job": id})
             except Exception:  # the others' time is over, too
                 _log.exception("an expired job cannot be deleted", extra={"job": id})
-        # A new upload's files are there before its job: they go when they are seen again.
-        found = {id for id in files.jobs() if _JOB.fullmatch(id) and not store.get(id)}
+        # A new upload's files are there before its job: they go when they are seen again. And the
+        # jobs are asked for after the files: those of one that was added meanwhile have an owner.
+        found = set(filter(_JOB.fullmatch, files.jobs()))
+        found -= store.ids()
         for id in found & self._ownerless:
             files.delete(id)
         self._ownerless = found
-        oldest = time.time() - STALE_SECONDS
-        for folder in (self._services.folder / WORK, self._services.folder / INCOMING):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                try:
-                    if path.lstat().st_mtime < oldest:
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
-                except FileNotFoundError:
-                    pass  # somebody else was faster
+        for name in (WORK, INCOMING):
+            delete_stale(self._services.folder / name)
+
+
+def delete_stale(folder: Path) -> None:
+    """Delete what nobody touched for STALE_SECONDS in a folder of what is under way."""
+    oldest = time.time() - STALE_SECONDS
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            if path.lstat().st_mtime < oldest:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except FileNotFoundError:
+            pass  # somebody else was faster
+        except OSError:  # the others are left over, too
+            _log.exception("what is left over cannot be deleted")

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from unmask import timeline
+from unmask.annotate import plan_outputs
 from unmask.card import Card
 from unmask.explain import Exhibits
 from unmask.findings import ADVICE, deciding, rate, seen, warnings
@@ -72,19 +73,12 @@ def write(
         "measured": _measured(report, card) if people else [],
         "uncertain": settings.uncertain,
         "is_image": is_image(file),
-        "annotated_kind": annotated_kind(file),
+        "annotated_kind": plan_outputs([file], folder)[0].suffix.removeprefix("."),
         "people": [_person(p, places[p.track.id], report, settings) for p in people],
         "report": report.to_dict(),
     }
     (folder / RESULT).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
     return words
-
-
-def annotated_kind(file: Path) -> str:
-    """What kind of file the annotated copy is: 'mp4', 'jpg' or 'png'."""
-    if not is_image(file):
-        return "mp4"
-    return "jpg" if file.suffix.lower() in (".jpg", ".jpeg") else "png"
 
 
 # --- in words ---

@@ -15,30 +15,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    Connection,
-    create_engine,
-    delete,
-    event,
-    func,
-    make_url,
-    or_,
-    select,
-    text,
-    update,
-)  # fmt: skip
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import URL, ColumnElement, delete, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
-from unmask.web.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, EventRow, Job, Table
+from unmask.web.tables import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    EventRow,
+    Job,
+    empty_log,
+    go_alone,
+    open_database,
+)  # fmt: skip
 
 LEASE_SECONDS = 30.0
 """How long a worker may be silent before its job is given to another."""
 
 MAX_ATTEMPTS = 3
 """A job that ended so many workers is what ends them: it fails."""
-
-_LONGEST_SILENCE = 10.0  # seconds that a PostgreSQL may take to answer
 
 
 @dataclass(frozen=True)
@@ -62,17 +59,7 @@ class Store:
     """
 
     def __init__(self, url: str | URL):
-        # A PostgreSQL that hangs must not hang the server.
-        is_pg8000 = make_url(url).drivername == "postgresql+pg8000"
-        options = {"timeout": _LONGEST_SILENCE} if is_pg8000 else {}
-        self._engine = create_engine(
-            url, pool_pre_ping=True, hide_parameters=True, connect_args=options
-        )
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _set_up_sqlite)
-        with self._engine.begin() as connection:
-            _go_alone(connection)
-            Table.metadata.create_all(connection)
+        self._engine = open_database(url)
         self._session = sessionmaker(self._engine, expire_on_commit=False).begin
 
     def close(self) -> None:
@@ -92,7 +79,7 @@ class Store:
             address=address, created=now, expires=now + keep,
         )  # fmt: skip
         with self._session() as session:
-            _go_alone(session.connection())
+            go_alone(session.connection())
             waiting = session.scalar(select(func.count()).where(Job.state == QUEUED)) or 0
             if waiting >= queue_limit:
                 raise QueueFullError
@@ -155,16 +142,14 @@ class Store:
         with self._session() as session:
             if not session.execute(delete(Job).where(Job.id == id)).rowcount:
                 return False
-        if self._engine.dialect.name == "sqlite":
-            # The log still holds what was overwritten in the database itself.
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        empty_log(self._engine)
         return True
 
     def set_share(self, id: str, share: str | None) -> None:
-        """Set or, with None, revoke the secret of a job's share link."""
+        """Set the secret of a job's share link, if it has none, or with None revoke it."""
         with self._session() as session:
-            session.execute(update(Job).where(Job.id == id).values(share=share))
+            kept = () if share is None else (Job.share.is_(None),)
+            session.execute(update(Job).where(Job.id == id, *kept).values(share=share))
 
     def ask_for_annotated(self, id: str) -> bool:
         """Have the annotated copy of a finished job made. False where there is nothing to do."""
@@ -194,8 +179,7 @@ class Store:
         that has ended MAX_ATTEMPTS workers fails instead, one that is to be stopped is cancelled.
         """
         claim, now = new_id(), _now()
-        is_free = or_(Job.state == QUEUED, (Job.state == RUNNING) & (Job.lease_until < now))
-        taken = update(Job).where(Job.id == id, is_free).values(
+        taken = update(Job).where(Job.id == id, _is_free(Job.state)).values(
             state=RUNNING, claim=claim, attempts=Job.attempts + 1, progress=0.0,
             started=func.coalesce(Job.started, now), lease_until=now + _LEASE,
         )  # fmt: skip
@@ -217,14 +201,11 @@ class Store:
 
         One that has ended MAX_ATTEMPTS workers fails instead.
         """
-        claim, now = new_id(), _now()
-        is_free = or_(
-            Job.annotated == "queued", (Job.annotated == "running") & (Job.lease_until < now)
-        )
-        taken = update(Job).where(Job.id == id, is_free)
-        taken = taken.values(
-            annotated="running", claim=claim, attempts=Job.attempts + 1, lease_until=now + _LEASE
-        )
+        claim = new_id()
+        taken = update(Job).where(Job.id == id, _is_free(Job.annotated)).values(
+            annotated="running", claim=claim, attempts=Job.attempts + 1,
+            lease_until=_now() + _LEASE,
+        )  # fmt: skip
         with self._session() as session:
             if not session.execute(taken).rowcount:
                 return None
@@ -241,10 +222,9 @@ class Store:
 
         False where it is to be stopped: somebody cancelled or deleted it, or the claim is lost.
         """
-        held = update(Job).where(Job.id == id, Job.claim == claim)
+        kept = {"lease_until": _now() + _LEASE, "progress": progress}
         with self._session() as session:
-            kept = held.values(lease_until=_now() + _LEASE, progress=progress)
-            if not session.execute(kept).rowcount:
+            if not _write(session, id, claim, kept):
                 return False
             _append(session, id, events)
             return not session.get_one(Job, id).stop_asked
@@ -264,29 +244,26 @@ class Store:
 
     def release(self, id: str, claim: str) -> None:
         """Give a claimed job back, to be claimed again at once: that was no attempt."""
-        held = update(Job).where(Job.id == id, Job.claim == claim)
         back = {"claim": None, "attempts": Job.attempts - 1}
         with self._session() as session:
-            running = held.where(Job.state == RUNNING).values(back | {"state": QUEUED})
-            if session.execute(running).rowcount:
+            if _write(session, id, claim, back | {"state": QUEUED}, Job.state == RUNNING):
                 _append(session, id, [("state", {"state": QUEUED})])
             else:
-                session.execute(held.values(back | {"annotated": "queued"}))
+                _write(session, id, claim, back | {"annotated": "queued"})
 
     def abandoned(self) -> Sequence[Job]:
         """Jobs that somebody should work on and perhaps nobody does, the oldest first.
 
         Those wait (or their annotated copy does), or their worker's lease ran out.
         """
-        left = Job.lease_until < _now()
-        query = select(Job).where(
-            or_(
-                Job.state == QUEUED, (Job.state == RUNNING) & left,
-                Job.annotated == "queued", (Job.annotated == "running") & left,
-            )
-        )  # fmt: skip
+        query = select(Job).where(or_(_is_free(Job.state), _is_free(Job.annotated)))
         with self._session() as session:
             return session.scalars(query.order_by(Job.created)).all()
+
+    def ids(self) -> set[str]:
+        """All jobs that there are."""
+        with self._session() as session:
+            return set(session.scalars(select(Job.id)))
 
     def expired(self) -> Sequence[str]:
         """Jobs that have been kept as long as was promised."""
@@ -312,6 +289,11 @@ def _plain(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def _is_free(state: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Whether somebody should work on it: it waits, or its worker's lease ran out."""
+    return or_(state == QUEUED, (state == RUNNING) & (Job.lease_until < _now()))
+
+
 def _append(session: Session, job: str, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
     # Whoever is here has changed the job's row in this transaction, so is alone with its events.
     number = session.scalar(select(func.max(EventRow.number)).where(EventRow.job == job)) or 0
@@ -320,41 +302,26 @@ def _append(session: Session, job: str, events: Iterable[tuple[str, dict[str, An
         session.add(EventRow(job=job, number=number, kind=kind, data=data))
 
 
+def _write(
+    session: Session, job: str, claim: str, values: dict[str, Any], *only: ColumnElement[bool]
+) -> bool:
+    """Change a job where it is held by this claim (and ``only``...); False where it is not."""
+    held = update(Job).where(Job.id == job, Job.claim == claim, *only)
+    return bool(session.execute(held.values(values)).rowcount)
+
+
 def _finish(session: Session, job: str, claim: str, state: str, **values: Any) -> bool:
     values |= {"state": state, "finished": _now(), "claim": None, "stop_asked": False}
     if state == DONE:
         values["progress"] = 1.0
-    held = update(Job).where(Job.id == job, Job.claim == claim)
-    if not session.execute(held.values(values)).rowcount:
+    if not _write(session, job, claim, values):
         return False
     _append(session, job, [("state", {"state": state})])
     return True
 
 
 def _finish_annotated(session: Session, job: str, claim: str, state: str) -> bool:
-    held = update(Job).where(Job.id == job, Job.claim == claim)
-    if not session.execute(held.values(annotated=state, claim=None)).rowcount:
+    if not _write(session, job, claim, {"annotated": state, "claim": None}):
         return False
     _append(session, job, [("annotated", {"state": state})])
     return True
-
-
-def _go_alone(connection: Connection) -> None:
-    """Wait until nobody else who calls this is in a transaction, and keep them out of this one."""
-    on_sqlite = connection.dialect.name == "sqlite"
-    connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else _LOCK))
-
-
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('unmask'))"
-
-
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    for pragma in (
-        "busy_timeout=10000",
-        "journal_mode=WAL",  # readers do not wait for the writer
-        "foreign_keys=ON",
-        "secure_delete=ON",  # what is deleted is overwritten
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    # SQLite's own knows no letters but A to Z, so a search for 'ärzte' would miss 'Ärzte.mp4'.
-    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)

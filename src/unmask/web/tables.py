@@ -1,14 +1,30 @@
-"""The database's tables: jobs, from their upload to their deletion, and what happened to them."""
+"""The database: its tables, jobs and what happened to them, and what opening it takes."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text
+from sqlalchemy import (
+    JSON,
+    URL,
+    BigInteger,
+    Connection,
+    Engine,
+    ForeignKey,
+    String,
+    Text,
+    create_engine,
+    event,
+    make_url,
+    text,
+)  # fmt: skip
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import DateTime, TypeDecorator
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 FINISHED = (DONE, FAILED, CANCELLED)
+
+_LONGEST_SILENCE = 10.0  # seconds that a PostgreSQL may take to answer
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('unmask'))"
 
 
 class _UTC(TypeDecorator):
@@ -68,3 +84,42 @@ class EventRow(Table):
     number: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     data: Mapped[Any] = mapped_column(JSON)
+
+
+def open_database(url: str | URL) -> Engine:
+    """The database at SQLAlchemy's ``url``. Tables are made where there are none."""
+    # A PostgreSQL that hangs must not hang the server.
+    is_pg8000 = make_url(url).drivername == "postgresql+pg8000"
+    options = {"timeout": _LONGEST_SILENCE} if is_pg8000 else {}
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=options)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+    with engine.begin() as connection:
+        go_alone(connection)
+        Table.metadata.create_all(connection)
+    return engine
+
+
+def go_alone(connection: Connection) -> None:
+    """Wait until nobody else who calls this is in a transaction, and keep them out of this one."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else _LOCK))
+
+
+def empty_log(engine: Engine) -> None:
+    """Have SQLite drop its log, which holds what was overwritten in the database itself."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    for pragma in (
+        "busy_timeout=10000",
+        "journal_mode=WAL",  # readers do not wait for the writer
+        "foreign_keys=ON",
+        "secure_delete=ON",  # what is deleted is overwritten
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own knows no letters but A to Z, so a search for 'ärzte' would miss 'Ärzte.mp4'.
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)

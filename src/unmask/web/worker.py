@@ -27,6 +27,7 @@ from unmask.web.analysis import RESULTS, Order, source
 from unmask.web.child import BrokeDown, Child
 from unmask.web.files import REPORT_JSON, SOURCE
 from unmask.web.house import WORK, House
+from unmask.web.intake import upload_bytes
 from unmask.web.monitoring import log_as_json
 from unmask.web.services import Services, check_judging, connect
 from unmask.web.tables import CANCELLED, DONE, FAILED, RUNNING, Job
@@ -164,17 +165,19 @@ class Worker:
     def _do(self, held: _Held) -> None:
         """Have the job done, keep what was made, and say so."""
         id, is_judged = held.job.id, held.task == "judge"
-        kind, is_fetched = held.job.kind, False
-        try:
-            if not is_judged:
-                self._bring(held, REPORT_JSON, held.folder / REPORT_JSON)
-            self._bring(held, SOURCE, source(held.folder, kind))
-        except FileNotFoundError:
-            if not (is_judged and held.job.address):
-                raise _Failed("The file is gone: hand it in again.") from None
+        kind, is_fetched = held.job.kind, is_judged and held.job.address is not None
+        if is_fetched:
+            # Also where a worker that died has put the file: nobody wrote down what kind it is.
             if not self._settings.web_addresses:
-                raise _Failed(_NO_ADDRESSES) from None
-            kind, is_fetched = str(self._have_done(held, "fetch", kind)["kind"]), True
+                raise _Failed(_NO_ADDRESSES)
+            kind = str(self._have_done(held, "fetch", kind)["kind"])
+        else:
+            try:
+                if not is_judged:
+                    self._bring(held, REPORT_JSON, held.folder / REPORT_JSON)
+                self._bring(held, SOURCE, source(held.folder, kind))
+            except FileNotFoundError:
+                raise _Failed("The file is gone: hand it in again.") from None
         found = self._have_done(held, held.task, kind)
         file = source(held.folder, kind)
         size = file.stat().st_size
@@ -224,7 +227,7 @@ class Worker:
             seconds = min(seconds, FETCH_SECONDS)
         order = Order(
             task, held.job.name, kind, held.job.address, os.getpid(), self._threads, seconds,
-            settings.longest_video, settings.upload_limit * 1_000_000, shared(settings, "detect"),
+            settings.longest_video, upload_bytes(settings), shared(settings, "detect"),
         )  # fmt: skip
         for attempt in (1, 2):
             if attempt == 2:  # the faces that were told of are void

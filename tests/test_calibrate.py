@@ -126,18 +126,18 @@ def forty(tmp_path_factory, real_clip, fake_clip):
 
 
 def test_from_videos_to_detect(forty, tmp_path, monkeypatch):
-    options = {"threads": 1, "every": 5}
-    summary = calibrate_on_videos("shipped", forty, tmp_path, false_positives=0.1, **options)
-    path = tmp_path / "calibration.json"
+    options, output = {"threads": 1, "every": 5}, tmp_path / "my results"
+    summary = calibrate_on_videos("shipped", forty, output, false_positives=0.1, **options)
+    path = output / "calibration.json"
     made = json.loads(path.read_text())
-    assert f"next: unmask detect --every 5 --calibration {path} PATH" in summary
+    assert f"next: unmask detect --every 5 --calibration '{path}' PATH" in summary
     assert (made["real_videos"], made["fake_videos"], made["groups"]) == (20, 20, 40)
     assert made["model"]["sha256"] == json.loads(SHIPPED.with_suffix(".json").read_text())["sha256"]
     assert made["false_positive_rate"]["measured"] <= made["false_positive_rate"]["asked"] == 0.1
     assert set(made["before"]) == set(made["after_cross_fitted"])
     assert all(m["interval"] for m in made["after_cross_fitted"].values())
-    assert not list(tmp_path.glob("*.partial"))
-    picture = cv2.imread(str(tmp_path / "reliability_diagram.png"))
+    assert not list(output.glob("*.partial"))
+    picture = cv2.imread(str(output / "reliability_diagram.png"))
     assert 0.02 < (picture.min(axis=2) < 250).mean() < 0.9
 
     # The probabilities are those that a run with the calibration gives.
@@ -150,10 +150,10 @@ def test_from_videos_to_detect(forty, tmp_path, monkeypatch):
         raise AssertionError("judged twice")
 
     monkeypatch.setattr(Analyzer, "analyze", judge_again)
-    other = calibrate_on_videos("shipped", forty, tmp_path, false_positives=0.5, **options)
+    other = calibrate_on_videos("shipped", forty, output, false_positives=0.5, **options)
     assert other != summary
     with pytest.raises(AssertionError, match="judged twice"):
-        evaluate("shipped", videos=forty, output=tmp_path, threads=1, calibration=str(path))
+        evaluate("shipped", videos=forty, output=output, threads=1, calibration=str(path))
 
 
 def test_too_few_videos_are_told_before_any_is_judged(forty, tmp_path):

@@ -294,6 +294,8 @@ def test_however_a_table_is_cut_off_only_whole_videos_are_taken(judged, tmp_path
     append_scores(path, blocks["last"])
     whole = path.read_bytes()
     assert read_finished(path, blocks) == blocks
+    append_scores(path, blocks["first"])  # by another run at the same time
+    assert read_finished(path, blocks) == blocks
     for end in range(begins, len(whole) - 2):  # without its line end the last row is whole, too
         path.write_bytes(whole[:end])
         assert read_finished(path, blocks) == {"first": blocks["first"]}, whole[:end][-40:]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unmask.data import records
 from unmask.data.manifest import Source, frame_files, join_groups, read_manifest, scan_dataset
 from unmask.errors import DatasetError
 
@@ -163,6 +164,26 @@ def test_a_fake_whose_group_names_its_original_joins_it(stated):
         ]  # fmt: skip
         found = {source.name: source.group for source in join_groups(sources)}
         assert found["fake/x"] == found["real/a"] != found["real/b"]
+
+
+def test_a_fake_joins_the_real_video_that_its_group_names_whatever_that_ones_own_group():
+    stated = {
+        "real/o1": "anna",
+        "real/o2": "bert",
+        "fake/x": "o1",
+        "fake/y": "bert",
+        "real/bert": "",
+    }
+    found = groups(*stated, **stated)
+    assert found["fake/x"] == found["real/o1"] != found["real/o2"]
+    # Where it is a real one's group, it is no name.
+    assert found["fake/y"] == found["real/o2"] == "bert"
+
+
+def test_crops_that_were_written_into_the_dataset_are_no_photos(tmp_path):
+    touch(tmp_path, "real/1.jpg", "real/out/fake/2.png", "fake/3.jpg")
+    records.write_plan(tmp_path / "real" / "out", records.Plan({}, {}))
+    assert [source.name for source in scan_dataset(tmp_path)] == ["fake/3.jpg", "real/1.jpg"]
 
 
 def test_same_names_in_two_datasets_are_not_joined():

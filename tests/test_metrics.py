@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.training.bootstrap import resample
-from unmask.training.metrics import measure, set_aside
+from unmask.training.metrics import Metric, measure, measure_scores, set_aside
+from unmask.training.scores import Score
 
 # Probabilities on a coarse grid: ties and values at the threshold are common.
 rows = st.lists(
@@ -175,6 +176,25 @@ def test_too_few_groups_give_no_interval():
 def test_wrong_input_is_refused(labels, probabilities, groups):
     with pytest.raises(ValueError, match="labels"):
         measure(labels, probabilities, groups)
+
+
+def test_a_cell_has_the_value_its_interval_or_a_dash():
+    assert Metric(0.51234, 0.4, 0.6).cell() == "0.512  0.400 to 0.600"
+    assert Metric(0.1, -0.2, 0.3).cell("+.1f") == "+0.1  -0.2 to +0.3"
+    assert Metric(0.5, reason="too few").cell() == "0.500"
+    assert Metric(None, reason="no fakes").cell() == "-"
+
+
+def test_rows_are_drawn_by_group_or_with_none_stated_by_video():
+    rows = [
+        Score("frame", "p", f"v{n // 2}", ("real", "fake")[n % 2], group, "", "", n, 0.0, n / 9, "")
+        for n, group in enumerate(["g", "g", "g", "", "", ""])
+    ]
+    found = measure_scores(rows, 0.5, 0)
+    assert (found.groups, found.real_groups, found.fake_groups) == (3, 2, 3)
+    assert values(found) == values(measure([0, 1] * 3, np.arange(6) / 9, list("ggg122")))
+    others = measure_scores(rows, 0.5, 0, [0.0, 1.0] * 3)
+    assert (values(found)["accuracy"], values(others)["accuracy"]) == (4 / 6, 1)
 
 
 def test_uncertain_set_aside():

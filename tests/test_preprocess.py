@@ -274,6 +274,10 @@ def test_a_replaced_or_added_video_is_read(dataset, real_clip, tmp_path):
     assert second.failures == []
     assert second.videos == Counter(real=3)
     assert lost.exists()
+    size = real_clip.stat().st_size
+    (tmp_path / "data/real/a.mp4").write_bytes(b"no video".ljust(size))  # of the same size
+    third = preprocess(tmp_path / "data", tmp_path / "out", every=60)
+    assert [name for name, _ in third.failures] == ["real/a.mp4"]
 
 
 def test_nothing_to_see_is_an_error(dataset, tmp_path):

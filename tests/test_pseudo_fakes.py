@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from unmask.data import degrade, pseudo_fakes
-from unmask.data.pseudo_fakes import FAMILIES
+from unmask.data.pseudo_fakes import FAMILIES, parse_shares
 from unmask.data.warps import Portrait, warp_face
+from unmask.errors import SettingError
 from unmask.faces import FaceDetector, crop_face
 from unmask.mesh import FaceMesh
 from unmask.quality import sharpness
@@ -202,3 +203,15 @@ def test_global_statistics_do_not_give_synthesised_fakes_away(people):
         LogisticRegression(), features, labels, groups=groups, cv=GroupKFold(6)
     ).mean()
     assert accuracy < 0.65
+
+
+def test_shares_of_families_add_up_to_one():
+    assert parse_shares("self_blend=3, resynthesis=1") == {"self_blend": 0.75, "resynthesis": 0.25}
+
+
+@pytest.mark.parametrize("text", ["", "self_blend", "self_blend=0", "gan=1", "self_blend=-1",
+                                  "self_blend=nan", "self_blend=inf",
+                                  "self_blend=1,self_blend=2"])  # fmt: skip
+def test_senseless_shares_are_refused(text):
+    with pytest.raises(SettingError, match="--families"):
+        parse_shares(text)

@@ -6,7 +6,7 @@ import pytest
 
 from unmask.cli import main
 from unmask.errors import SettingError
-from unmask.settings import SETTINGS, parse_shares, resolve, table
+from unmask.settings import SETTINGS, resolve, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -68,15 +68,3 @@ def test_names_are_unique_and_defaults_pass_their_own_check():
 def test_documentation_lists_every_setting_as_it_is():
     text = (DOCS / "settings.md").read_text()
     assert table() in text, "run: python -m unmask.settings > docs/settings.md"
-
-
-def test_shares_of_families_add_up_to_one():
-    assert parse_shares("self_blend=3, resynthesis=1") == {"self_blend": 0.75, "resynthesis": 0.25}
-
-
-@pytest.mark.parametrize("text", ["", "self_blend", "self_blend=0", "gan=1", "self_blend=-1",
-                                  "self_blend=nan", "self_blend=inf",
-                                  "self_blend=1,self_blend=2"])  # fmt: skip
-def test_senseless_shares_are_refused(text):
-    with pytest.raises(SettingError, match="--families"):
-        parse_shares(text)

@@ -188,8 +188,15 @@ def test_crops_that_are_not_all_there_yet_are_not_split(tmp_path):
     records.write_record(folder, records.Record("a", "real", "a.mp4"))
     with pytest.raises(DatasetError, match="not finished"):
         split(folder, tmp_path / "out")
-    records.write_record(folder, records.Record("b", "fake", "b.mp4"))
+    crops = [{"path": crop.path} for crop in read_index(folder)]
+    records.write_record(folder, records.Record("b", "fake", "b.mp4", crops=crops))
     split(folder, tmp_path / "out")
+    index = folder / "index.csv"
+    index.write_text("\ufeff" + "".join(index.open()), encoding="utf-8")  # a spreadsheet's mark
+    split(folder, tmp_path / "out")
+    index.write_text("".join(index.open().readlines()[:-1]))
+    with pytest.raises(DatasetError, match=r"index\.csv that does not list all crops"):
+        split(folder, tmp_path / "out")
 
 
 def test_altered_copies_only_go_to_train(tmp_path):
@@ -226,6 +233,41 @@ def test_a_new_split_replaces_the_old_one_and_nothing_else(tmp_path):
         with pytest.raises(DatasetError, match="something else"):
             split(folder, precious)
     assert len(read_index(folder)) == len(people())
+
+
+def test_a_linked_folder_is_written_where_it_leads(tmp_path):
+    folder = write_crops(tmp_path / "crops", people())
+    (tmp_path / "disk" / "out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    (tmp_path / "disk" / "out.former").mkdir()  # somebody else's
+    for _ in range(2):
+        split(folder, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        check_no_leak(tmp_path / "disk" / "out")
+    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == ["out", "out.former"]
+
+
+def test_a_mounted_folder_is_refused_before_the_work():
+    mount = next(p for p in map(Path, ("/dev/shm", "/proc", "/")) if p.is_mount())
+    with pytest.raises(DatasetError, match="name a folder in it"):
+        split("nothing", mount)
+
+
+def test_an_old_split_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    folder = write_crops(tmp_path / "crops", people())
+    split(folder, tmp_path / "out", seed=1)
+    before, rename = (tmp_path / "out" / "index.csv").read_bytes(), Path.rename
+
+    def fail(path, target):
+        if path.name == ".out.partial":
+            raise OSError("the disk went away")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="went away"):
+        split(folder, tmp_path / "out", seed=2)
+    assert (tmp_path / "out" / "index.csv").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crops", "out"]
 
 
 def test_a_failed_split_leaves_the_old_one(tmp_path, monkeypatch):

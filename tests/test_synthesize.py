@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -73,8 +74,16 @@ def test_an_output_that_makes_no_sense_is_refused_and_the_source_kept(tmp_path, 
     ):
         with pytest.raises(UsageError, match=why):
             synthesize(wall, output, family="self_blend", donor=None, seed=0)
+    donor = tmp_path / "donor.mp4"
+    donor.write_bytes(before)
+    with pytest.raises(UsageError, match="is the donor"):
+        synthesize(wall, donor, family="cross_swap", donor=donor, seed=0)
     with pytest.raises(UsageError, match=r"ends in \.jpg"):
         sheet(samples / "people", tmp_path / "sheet.mp4")
+    portrait = shutil.copy(next((samples / "people").glob("*.jpg")), tmp_path / "portrait.jpg")
+    with pytest.raises(UsageError, match="is a portrait"):
+        sheet(tmp_path, Path(portrait))
+    assert donor.read_bytes() == before
     assert wall.read_bytes() == before
 
 

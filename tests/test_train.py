@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +14,21 @@ import cv2
 import numpy as np
 import pytest
 
-from unmask.data.index import Crop, read_split, write_index
-from unmask.errors import DatasetError, ModelError, SettingError
+from unmask.data.index import Crop, read_index, read_split, write_index
+from unmask.data.pseudo_fakes import FAMILIES
+from unmask.errors import DatasetError, ModelError, SettingError, UsageError
 from unmask.faces import FaceDetector, crop_face
+from unmask.outputs import exclusive
+from unmask.quality import sharpness
 from unmask.training import efficientnet, local, model_file, real_distance, xception
-from unmask.training.batches import Batches
+from unmask.training.batches import Batches, read_crop
+from unmask.training.checkpoint import load_checkpoint
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
 from unmask.training.moments import Moments
 from unmask.training.ridge import solve
 from unmask.training.rows import Rows
+from unmask.training.run_folder import write_history
 from unmask.video import Video
 
 SIZE = 96
@@ -77,21 +83,44 @@ def test_resumes_to_the_same_weights(split_folder, tmp_path):
     quick = QUICK | {"dropout": 0}  # which neurons drop out is drawn anew after a restart
     whole = fit(split_folder, tmp_path / "whole", **quick)
     fit(split_folder, tmp_path / "parts", **quick | {"epochs": 1})
-    with pytest.raises(SettingError, match="--resume"):
+    with pytest.raises(DatasetError, match="--resume"):
         fit(split_folder, tmp_path / "parts", **quick)
-    with pytest.raises(SettingError, match="batch"):
+    with pytest.raises(DatasetError, match="batch"):
         fit(split_folder, tmp_path / "parts", **quick | {"batch": 4, "resume": True})
     parts = fit(split_folder, tmp_path / "parts", **quick, resume=True)
     assert [r["epoch"] for r in parts.history] == [1, 2]
+    (tmp_path / "parts" / "history.csv").unlink()  # as if it was killed before that was written
+    assert fit(split_folder, tmp_path / "parts", **quick, resume=True).history == parts.history
+    assert len((tmp_path / "parts" / "history.csv").read_text().splitlines()) == 3
     one, other = (model_file.load(run.weights).get_weights() for run in (whole, parts))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_other_pixels_or_another_run_are_not_gone_on_with(split_folder, tmp_path):
+    crops, folder = read_index(split_folder), tmp_path / "split"
+    shutil.copytree(split_folder, folder)
+    quick = QUICK | {"epochs": 1, "steps_per_epoch": 2, "schedule": "cosine"}
+    first = fit(folder, tmp_path / "run", **quick)
+    assert 0 < first.history[0]["learning_rate"] <= quick["learning_rate"]
+    write_index(folder, [replace(crop, blur=crop.blur + 1) for crop in crops])
+    with pytest.raises(DatasetError, match="the crops changed"):
+        fit(folder, tmp_path / "run", **quick, resume=True)
+    with exclusive(tmp_path / "run" / ".lock"), pytest.raises(UsageError, match="another folder"):
+        fit(folder, tmp_path / "run", **quick, resume=True)
 
 
 def test_a_damaged_checkpoint_is_told(split_folder, tmp_path):
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\3\4 cut off")
     with pytest.raises(ModelError, match=r"checkpoint\.npz is damaged"):
         fit(split_folder, tmp_path, **QUICK, resume=True)
+
+
+def test_what_is_not_gone_on_with_starts_where_it_is_told_to(split_folder, tmp_path):
+    (tmp_path / "bad.h5").write_text("no model")
+    (tmp_path / "checkpoint.npz").write_bytes(b"left by a run whose card is gone")
+    with pytest.raises(ModelError, match=r"bad\.h5"):
+        fit(split_folder, tmp_path, **QUICK | {"init": str(tmp_path / "bad.h5")})
 
 
 def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
@@ -104,19 +133,23 @@ def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
             break
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    with np.load(tmp_path / "checkpoint.npz") as saved:
-        state = json.loads(str(saved["state"]))
+    state, _ = load_checkpoint(tmp_path / "checkpoint.npz")
     assert state["epoch"] == 0
     assert state["step"] >= 20
 
 
-def test_pseudo_fakes_train_on_real_people_alone(split_folder, tmp_path):
+def test_pseudo_fakes_train_on_real_people_alone(split_folder, tmp_path, monkeypatch):
     reals = [c for s in ("train", "val") for c in read_split(split_folder, s) if not c.is_fake]
     write_index(tmp_path, [])
     for crop in reals:
         (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
     write_index(tmp_path, reals)
-    settings = {"epochs": 1, "pseudo_fakes": 1.0, "degrade": True, "train_crop": 80}
+    for family in FAMILIES.keys() - {"cross_swap", "resynthesis"}:  # validation, too, has these
+        monkeypatch.delitem(FAMILIES, family)
+    settings = {
+        "epochs": 1, "pseudo_fakes": 1.0, "families": "cross_swap=0.5,resynthesis=0.5",
+        "degrade": True, "train_crop": 80,
+    }  # fmt: skip
     fitted = fit(tmp_path, tmp_path / "run", **QUICK | settings)
     assert 0 <= fitted.history[0]["val_auc"] <= 1
 
@@ -156,11 +189,11 @@ def test_moments_are_fitted_at_once_and_validated_on_groups_in_turn(split_folder
     pairs = zip(model.get_weights(), model_file.load(again.weights).get_weights(), strict=True)
     for one, other in pairs:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-    with pytest.raises(SettingError, match="--resume"):
+    with pytest.raises(DatasetError, match="--resume"):
         fit(split_folder, tmp_path / "whole", **MOMENTS)
-    with pytest.raises(SettingError, match="--head moments"):
+    with pytest.raises(DatasetError, match="--head moments"):
         fit(split_folder, tmp_path / "whole", **QUICK, resume=True)
-    with pytest.raises(SettingError, match="degrade"):
+    with pytest.raises(DatasetError, match="degrade"):
         fit(split_folder, tmp_path / "whole", **MOMENTS | {"degrade": 0.3, "resume": True})
     scores = tmp_path / "whole" / "held_out.csv"
     assert "\ncalibrated when it was trained\n" in export(fitted.weights, tmp_path)
@@ -349,6 +382,24 @@ def test_batches_are_the_same_again_and_survive_a_damaged_crop(split_folder, tmp
     assert np.array_equal(skipped[0].crops, first[2].crops)
     assert one.crops.min() >= 0
     assert one.crops.max() <= 1
+    # Another crop of the same label takes the damaged one's place.
+    assert sum(batch.labels.sum() for batch in first) == sum(crop.is_fake for crop in crops)
+
+
+def test_crops_of_unknown_origin_keep_their_pixels(split_folder):
+    crops = [replace(crop, face_size=0.0) for crop in read_split(split_folder, "train")]
+    batches = Batches(split_folder, crops, size=SIZE, pseudo_fakes=0.5)
+    for draw in (batches._synthesised_pair, batches._filmed_pair):
+        assert draw(np.random.default_rng(0)).face_size == SIZE
+
+
+def test_a_crop_is_enlarged_without_doubled_pixels(split_folder):
+    path = split_folder / read_split(split_folder, "train")[0].path
+    small, large = read_crop(path, SIZE), read_crop(path, 2 * SIZE)
+    doubled = small.repeat(2, axis=0).repeat(2, axis=1)
+    assert large.shape == doubled.shape
+    assert sharpness(large) < 0.5 * sharpness(doubled)
+    assert np.abs(large.astype(float) - doubled).mean() < 10  # the same picture
 
 
 def test_a_filmed_fake_stands_beside_its_original_frame_moved_alike(tmp_path, monkeypatch):
@@ -416,6 +467,14 @@ def test_a_start_that_fails_does_not_block_the_folder(split_folder, tmp_path):
     with pytest.raises(ModelError, match=r"bad\.h5"):
         fit(split_folder, tmp_path / "run", **MOMENTS | {"init": str(tmp_path / "bad.h5")})
     assert not (tmp_path / "run" / "run.json").exists()  # or another start would be refused
+
+
+def test_a_history_is_written_whole_or_stays_as_it_was(tmp_path):
+    write_history([{"epoch": 1}], tmp_path)
+    with pytest.raises(ValueError, match="loss"):
+        write_history([{"epoch": 2}, {"loss": 0.5}], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    assert (tmp_path / "history.csv").read_text().split() == ["epoch", "1"]
 
 
 def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""The main job: a path -> a Report. The only room that knows all the others."""
+"""The main job: a path -> a Report. It alone knows every stage in between."""
 
 import os
 import time

@@ -24,7 +24,7 @@ class SettingError(UnmaskError):
 
 
 class DatasetError(UnmaskError):
-    """A dataset, manifest or folder of crops that cannot be used as it is."""
+    """A dataset, manifest, folder of crops or of a training run that cannot be used as it is."""
 
 
 class ModelError(UnmaskError):

@@ -110,18 +110,17 @@ def no_room(target: str | Path, error: OSError) -> UnmaskError:
 
 
 @contextmanager
-def exclusive(target: Path) -> Iterator[IO[str]]:
+def exclusive(target: Path, instead: str = "give --json another file") -> Iterator[IO[str]]:
     """Gives the file, to read and to append to, which no other run can have meanwhile.
 
-    It is made if it is not there. Raises UsageError when another run has it.
+    It is made if it is not there. Raises UsageError when another run has it; ``instead`` says what
+    to do but wait.
     """
     with opened(target, "a+") as file:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
-            raise UsageError(
-                f"another run holds {target}: wait for it, or give --json another file"
-            ) from None
+            raise UsageError(f"another run holds {target}: wait for it, or {instead}") from None
         except OSError:
             pass  # a file system without locks
         file.seek(0)

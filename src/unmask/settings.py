@@ -4,7 +4,6 @@ A value is looked for on the command line (``--max-frames 32``), then in the env
 (``UNMASK_MAX_FRAMES=32``), then in a configuration file, where the command has one, then here.
 """
 
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -88,30 +87,6 @@ FAMILY_SHARES = {
     "resynthesis": 0.15,
 }  # fmt: skip
 """The families of synthesised fakes and how often each is taken."""
-
-
-def parse_shares(text: str) -> dict[str, float]:
-    """``self_blend=2,mouth_edit=1`` -> shares that add up to 1; families left out get none.
-
-    Raises SettingError for an unknown family or shares that make no sense.
-    """
-    shares = {}
-    for part in text.split(","):
-        family, _, number = (piece.strip() for piece in part.partition("="))
-        if family in shares:
-            raise SettingError(f"--families names {family} twice")
-        try:
-            shares[family] = float(number)
-        except ValueError:
-            shares[family] = math.nan
-        if family not in FAMILY_SHARES or not 0 <= shares[family] < math.inf:
-            raise SettingError(
-                f"--families takes FAMILY=SHARE,... of {', '.join(FAMILY_SHARES)}, not {part!r}"
-            )
-    if not any(shares.values()):
-        raise SettingError("--families gives every family a share of 0: give one some")
-    return {family: share / sum(shares.values()) for family, share in shares.items()}
-
 
 _WEB = ("serve", "worker")
 _VERDICTS = ("detect", "evaluate", "compare", *_WEB)

@@ -30,9 +30,11 @@ class Job:
     settings: dict[str, Any]
 
 
-def stamp(path: Path) -> int:
-    """By what a file that was replaced is noticed: its size, or a folder's count of frames."""
-    return len(frame_files(path)) if path.is_dir() else path.stat().st_size
+def stamp(path: Path) -> str:
+    """What changes when a file, or one of a folder's frames, is replaced."""
+    files = [file.stat() for file in (frame_files(path) if path.is_dir() else [path])]
+    changed = max((file.st_mtime_ns for file in files), default=0)
+    return f"{len(files)} files, {sum(file.st_size for file in files)} bytes, {changed} ns"
 
 
 def cut_video(job: Job, detector: FaceDetector, threads: int) -> Record:
@@ -41,10 +43,10 @@ def cut_video(job: Job, detector: FaceDetector, threads: int) -> Record:
     What cannot be read gives a record with a reason. Raises DatasetError when the disk cannot be
     written to; the video then leaves nothing behind.
     """
-    source, crops, faces, size = job.source, [], 0, -1
+    source, crops, faces, seen = job.source, [], 0, ""
     reason, damage, is_final = "", "", True
     try:
-        size = stamp(source.path)
+        seen = stamp(source.path)
         reader = _Reader(source.path, threads)
         how = (job.settings[name] for name in ("every", "max_frames", "sampling"))
         for frame in reader.sample(*how):
@@ -65,7 +67,7 @@ def cut_video(job: Job, detector: FaceDetector, threads: int) -> Record:
         _remove(job.output, crops)
         crops, faces = [], 0
     record = Record(
-        id=job.id, label=source.label, video=source.name, stamp=size, faces=faces, reason=reason,
+        id=job.id, label=source.label, video=source.name, stamp=seen, faces=faces, reason=reason,
         damage=damage, is_final=is_final, crops=crops,
     )  # fmt: skip
     try:

@@ -77,7 +77,7 @@ def read_index(folder: Path) -> list[Crop]:
         )
     types = {f.name: f.type for f in fields(Crop)}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark there
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} is damaged ({error}): make it again") from None

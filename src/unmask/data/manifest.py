@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unmask.data import records
 from unmask.data.index import LABELS, SPLITS
 from unmask.errors import DatasetError
 from unmask.video import is_image, is_media
@@ -144,7 +145,8 @@ def _media(folder: Path, is_top: bool = False) -> Iterator[Path]:
     """Videos, images and folders of frames below ``folder``, sorted as people would."""
     children = [p for p in sorted(folder.iterdir(), key=natural_key) if p.name[0] != "."]
     files = [p for p in children if p.is_file() and is_media(p)]
-    folders = [p for p in children if p.is_dir()]
+    # Crops that 'preprocess' wrote in here are no photos: fake ones would count as real.
+    folders = [p for p in children if p.is_dir() and not (p / records.FOLDER).is_dir()]
     if files and not is_top and not folders and _are_frames(files):
         yield folder
         return
@@ -188,8 +190,8 @@ def natural_key(path: Path) -> list:
 def join_groups(sources: list[Source]) -> list[Source]:
     """Fill in the groups that are not stated, so that a fake stays with what it was made from.
 
-    The default group is the file's stem (or the folder's name). A fake whose stated group is the
-    name of a real video without one, as DFDC's 'original' is, joins that. A fake without one
+    The default group is the file's stem (or the folder's name). A fake whose stated group is no
+    real video's group but one's name, as DFDC's 'original' is, joins that video. A fake without one
     also joins every real video of the same dataset that has its stem, and, when it is named
     ``<target>_<source>`` after two real videos, both of these. A name like FaceForensics++'s
     ``000_003`` tells by itself that it is made of ``000`` and ``003``, whichever of them are there.
@@ -211,16 +213,15 @@ def join_groups(sources: list[Source]) -> list[Source]:
             group = above
         return group
 
-    unstated = {
-        (source.dataset, name): _own_group(source)
-        for source in sources
-        if source.label == "real" and not source.group
-        for name in (_stem(source), _text(source.path.name))
-    }
+    stated = {source.group for source in sources if source.label == "real"}
+    by_name: dict[tuple[str, str], set[str]] = {}
+    for source in (source for source in sources if source.label == "real"):
+        for name in {_stem(source), _text(source.path.name)} - stated:
+            by_name.setdefault((source.dataset, name), set()).add(_own_group(source))
     for source in sources:
         if source.label == "real":
             continue
-        for group in _joined(source, reals, unstated):
+        for group in _joined(source, reals, by_name):
             # The smaller name becomes the root, so names do not depend on the order of rows.
             first, second = sorted((root(group), root(_own_group(source))))
             parent[second] = first
@@ -228,12 +229,11 @@ def join_groups(sources: list[Source]) -> list[Source]:
 
 
 def _joined(
-    source: Source, reals: dict[tuple[str, str], set[str]], unstated: dict[tuple[str, str], str]
+    source: Source, reals: dict[tuple[str, str], set[str]], by_name: dict[tuple[str, str], set[str]]
 ) -> set[str]:
     """The groups of the real videos that a fake belongs with, by its stated group or its name."""
     if source.group:
-        named = unstated.get((source.dataset, source.group))
-        return {named} if named else set()
+        return by_name.get((source.dataset, source.group), set())
     stem = _stem(source)
     joined = set(reals.get((source.dataset, stem), ()))
     for cut in (i for i, letter in enumerate(stem) if letter == "_"):

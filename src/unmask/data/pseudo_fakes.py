@@ -9,6 +9,7 @@ al., CVPR 2020, arXiv 1912.13458); the painters' reconstructions follow the idea
 having gone through a decoder.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from unmask.data.painters import PAINTERS, Painters
 from unmask.data.warps import Portrait, nudge, other_mouth, reshape, soft_mask, warp_face
+from unmask.errors import SettingError
 from unmask.settings import FAMILY_SHARES
 
 Forged = tuple[np.ndarray, np.ndarray]
@@ -202,3 +204,26 @@ def _poisson(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarr
         return _mix(inner, outer, mask)
     middle = (x + width // 2, y + height // 2)
     return cv2.seamlessClone(inner, outer, solid, middle, cv2.NORMAL_CLONE)
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """``self_blend=2,mouth_edit=1`` -> shares that add up to 1; families left out get none.
+
+    Raises SettingError for an unknown family or shares that make no sense.
+    """
+    shares = {}
+    for part in text.split(","):
+        family, _, number = (piece.strip() for piece in part.partition("="))
+        if family in shares:
+            raise SettingError(f"--families names {family} twice")
+        try:
+            shares[family] = float(number)
+        except ValueError:
+            shares[family] = math.nan
+        if family not in FAMILY_SHARES or not 0 <= shares[family] < math.inf:
+            raise SettingError(
+                f"--families takes FAMILY=SHARE,... of {', '.join(FAMILY_SHARES)}, not {part!r}"
+            )
+    if not any(shares.values()):
+        raise SettingError("--families gives every family a share of 0: give one some")
+    return {family: share / sum(shares.values()) for family, share in shares.items()}

@@ -38,7 +38,7 @@ class Record:
     id: str
     label: str
     video: str
-    stamp: int = -1
+    stamp: str = ""
     faces: int = 0
     reason: str = ""
     damage: str = ""

@@ -68,15 +68,10 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
     preprocessed, output, s = Path(preprocessed), Path(output), resolve("split", given)
     shares = parse_ratios(s.ratios)
     _check_output(output)
-    plan, index = records.read_plan(preprocessed), preprocessed / INDEX_NAME
-    if plan and (not index.is_file() or plan.videos.keys() - records.finished_ids(preprocessed)):
-        raise DatasetError(
-            f"{preprocessed} is not finished: run the same 'unmask preprocess' again, it goes on "
-            "where it stopped"
-        )
+    crops = _read_finished(preprocessed)
     summary = Summary(output, wanted=[part for part in SPLITS if shares[part]])
     good = []
-    for crop in read_index(preprocessed):
+    for crop in crops:
         reason = why_drop(crop, s.min_face, s.min_blur) or _why_unreadable(preprocessed / crop.path)
         if reason:
             summary.dropped[crop.label, reason] += 1
@@ -105,6 +100,27 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
     for part, _ in {(crop.split, crop.group) for crop in placed}:
         summary.groups[part] += 1
     return summary
+
+
+def _read_finished(preprocessed: Path) -> list[Crop]:
+    """The crops of a folder. Raises DatasetError where 'preprocess' has not finished it."""
+    plan, problem = records.read_plan(preprocessed), ""
+    if plan and (
+        not (preprocessed / INDEX_NAME).is_file()
+        or plan.videos.keys() - records.finished_ids(preprocessed)
+    ):
+        problem = "is not finished"
+    crops = [] if problem else read_index(preprocessed)
+    if plan and not problem:
+        found = (records.read_record(preprocessed, id) for id in plan.videos)
+        if len(crops) != sum(len(record.crops) for record in found if record):
+            problem = f"has an {INDEX_NAME} that does not list all crops"
+    if problem:
+        raise DatasetError(
+            f"{preprocessed} {problem}: run the same 'unmask preprocess' again, it goes on where "
+            "it stopped"
+        )
+    return crops
 
 
 def parse_ratios(text: str) -> dict[str, float]:
@@ -215,6 +231,9 @@ def _check_output(output: Path) -> None:
     """Raise DatasetError when ``output`` holds anything that a split would not."""
     if not output.exists():
         return
+    if output.is_mount():
+        raise DatasetError(f"{output} is a disk of its own, to be replaced as a whole: name a "
+                           "folder in it")  # fmt: skip
     names = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
     if names and not (INDEX_NAME in names and names <= {INDEX_NAME, *SPLITS}):
         raise DatasetError(
@@ -224,8 +243,8 @@ def _check_output(output: Path) -> None:
 
 def _write(preprocessed: Path, output: Path, crops: list[Crop]) -> None:
     """Build the split beside ``output``, check it, and put it in its place."""
-    output = output.absolute()
-    fresh, former = (output.with_name(f"{output.name}.{end}") for end in ("partial", "former"))
+    output = output.resolve()
+    fresh, former = (output.with_name(f".{output.name}.{end}") for end in ("partial", "former"))
     for leftover in (fresh, former):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
@@ -240,12 +259,14 @@ def _write(preprocessed: Path, output: Path, crops: list[Crop]) -> None:
             listed.append(replace(crop, path=path))
         write_index(fresh, listed)
         check_no_leak(fresh)
+        if output.exists():
+            output.rename(former)
+        fresh.rename(output)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
+        if former.exists() and not output.exists():
+            former.rename(output)
         raise
-    if output.exists():
-        output.rename(former)
-    fresh.rename(output)
     shutil.rmtree(former, ignore_errors=True)
 
 

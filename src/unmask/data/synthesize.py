@@ -32,8 +32,9 @@ def synthesize(video: Path, output: Path, *, family: str, donor: Path | None, se
     UsageError without a donor, when that shows no face, or for a senseless ``output``, and
     UnmaskError when the video shows none or the copy cannot be encoded.
     """
-    if output.exists() and video.exists() and output.samefile(video):
-        raise UsageError(f"{output} is the video to be forged: name another file to write")
+    for read, what in ((video, "video to be forged"), (donor, "donor")):
+        if read and output.exists() and read.exists() and output.samefile(read):
+            raise UsageError(f"{output} is the {what}: name another file to write")
     _check_output(output, _VIDEO_ENDS)
     forger = _Forger(family, donor, seed)
     try:
@@ -64,7 +65,10 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     _check_output(output, _SHEET_ENDS)
     detector, mesh, people = FaceDetector(), FaceMesh(), []
     skipped = 0
-    for path in sorted(p for p in folder.iterdir() if is_image(p)):
+    portraits = sorted(p for p in folder.iterdir() if is_image(p))
+    if output.exists() and any(map(output.samefile, portraits)):
+        raise UsageError(f"{output} is a portrait to be read: name another file to write")
+    for path in portraits:
         try:
             if found := _largest_face(path, detector, mesh):
                 people.append(found)
@@ -87,7 +91,8 @@ def sheet(folder: Path, output: Path, *, seed: int = 0) -> str:
     picture = cv2.resize(np.concatenate(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     quality = (cv2.IMWRITE_JPEG_QUALITY, 88) if output.suffix.lower() == ".jpg" else ()
     _, data = cv2.imencode(output.suffix, picture[:, :, ::-1], quality)
-    output.write_bytes(data)  # unlike OpenCV's own writing it tells when it fails
+    with in_one_step(output) as partial:
+        partial.write_bytes(data)  # unlike OpenCV's own writing it tells when it fails
     unread = f" ({count(skipped, 'picture')} could not be read)" if skipped else ""
     return f"{len(people)} people by {', '.join(FAMILIES)}, each beside its mask: {output}{unread}"
 

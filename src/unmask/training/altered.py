@@ -8,7 +8,7 @@ import numpy as np
 
 from unmask.robustness import ALTERATIONS
 from unmask.training.bootstrap import resample
-from unmask.training.metrics import RESAMPLES, Measurement, Metric, measure
+from unmask.training.metrics import RESAMPLES, Measurement, Metric, measure_scores
 from unmask.training.scores import Score
 
 _METRICS = ("roc_auc", "recall", "false_positive_rate")
@@ -61,18 +61,16 @@ def compare(
     if not judged:
         nothing = Metric(None, reason="none could be judged")
         return Comparison(len(pairs), 0, None, nothing, None, changed)
-    labels = [b.is_fake for b, _ in judged]
-    groups = [b.group or b.video for b, _ in judged]
-    scores = [[score.probability_fake for score in side] for side in zip(*judged, strict=True)]
-    first, second = (measure(labels, p, groups, threshold, seed=seed) for p in scores)
+    sides = list(zip(*judged, strict=True))
+    first, second = (measure_scores(side, threshold, seed) for side in sides)
     uncertain = float(np.mean([a.verdict == "uncertain" for _, a in judged]))
-    change = _auc_change(first, second, labels, scores, groups, threshold, seed)
+    change = _auc_change(first, second, sides, threshold, seed)
     return Comparison(len(pairs), len(judged), second, change, uncertain, changed)
 
 
 def _auc_change(
-    first: Measurement, second: Measurement, labels: Sequence[int],
-    scores: Sequence[Sequence[float]], groups: Sequence[str], threshold: float, seed: int,
+    first: Measurement, second: Measurement, sides: Sequence[Sequence[Score]], threshold: float,
+    seed: int,
 ) -> Metric:  # fmt: skip
     """Its interval is paired: every draw of groups is measured before and after."""
     auc = second.metrics["roc_auc"]
@@ -81,13 +79,12 @@ def _auc_change(
     value = auc.value - first.metrics["roc_auc"].value
     if auc.low is None:
         return Metric(value, reason=auc.reason)
-    names, member = np.unique(groups, return_inverse=True)
+    names, member = np.unique([s.cluster for s in sides[0]], return_inverse=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    draws = [
-        resample(np.array(labels), p, p >= threshold, member, drawn)[0]["roc_auc"]
-        for p in map(np.array, scores)
-    ]
+    labels = np.array([s.is_fake for s in sides[0]])
+    scores = (np.array([s.probability_fake for s in side]) for side in sides)
+    draws = [resample(labels, p, p >= threshold, member, drawn)[0]["roc_auc"] for p in scores]
     low, high = np.nanpercentile(draws[1] - draws[0], (2.5, 97.5))
     return Metric(value, float(low), float(high))
 
@@ -119,14 +116,12 @@ def _row(
     uncertain: float | None, changed: float | None,
 ) -> str:  # fmt: skip
     auc, recall, alarms = (metrics[m] for m in _METRICS)
-    between = "" if auc.low is None else f"  {auc.low:.3f} to {auc.high:.3f}"
-    moved = "" if change.low is None else f"  {change.low:+.3f} to {change.high:+.3f}"
     cells = (
-        f"{_number(auc.value) + between:24}{_number(change.value, '+.3f') + moved:25}"
+        f"{auc.cell():24}{change.cell('+.3f'):25}"
         f"{_number(recall.value):8}{_number(alarms.value):7}{_number(uncertain):11}"
     )
     return f"{name:12}{judged:>6}  {cells}{_number(changed)}"
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,9 +1,8 @@
-"""Batches of crops for training and validation, made on the fly by background threads."""
+"""Batches of crops for training, made on the fly by background threads."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from unmask.data.index import Crop
 from unmask.data.pseudo_fakes import synthesise
 from unmask.data.warps import Portrait
 from unmask.errors import DatasetError
+from unmask.faces import resized
 from unmask.mesh import FaceMesh
 from unmask.settings import FAMILY_SHARES
 
@@ -123,7 +123,8 @@ class Batches:
         rng = np.random.default_rng((self.seed, epoch, step))
         images, labels, groups = [], [], []
         for number in np.arange(step * self.batch, (step + 1) * self.batch) % len(order):
-            crop, image = self._readable(self.crops[order[number]], rng, self.crops)
+            crop = self.crops[order[number]]
+            crop, image = self._readable(crop, rng, self.fake if crop.is_fake else self.real)
             images.append(affine(image, rng, self.altered))
             labels.append(crop.is_fake)
             groups.append(crop.group)
@@ -149,7 +150,7 @@ class Batches:
         _, donor = self._portrait(rng)
         fake, mask = synthesise(face, donor, rng, self.families)
         moved = self._moved_alike(rng, face.crop, fake, mask)
-        return Pair(*moved, crop.face_size, [crop.group] * 2)
+        return Pair(*moved, self._face_size(crop), [crop.group] * 2)
 
     def _filmed_pair(self, rng: np.random.Generator) -> Pair:
         fake, fake_image = self._readable(self._draw_fake(rng), rng, self.fake)
@@ -163,11 +164,14 @@ class Batches:
             # Not a photo: the network would learn stills from moving pictures.
             real = self._draw_real(rng, moving=True)
         real, real_image = self._readable(real, rng, self.real)
-        # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
-        sizes = [c.face_size or self.size for c in (real, fake)]
+        smaller = min(map(self._face_size, (real, fake)))
         moved = self._moved_alike(rng, real_image, fake_image)
         nowhere = np.zeros((self.size, self.size), np.float32)
-        return Pair(*moved, nowhere, min(sizes), [real.group, fake.group])
+        return Pair(*moved, nowhere, smaller, [real.group, fake.group])
+
+    def _face_size(self, crop: Crop) -> float:
+        # A stated size of 0 means a folder without an index: nothing is known, nothing is shrunk.
+        return crop.face_size or self.size
 
     def _moved_alike(self, rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
         """All pictures after the same random movement."""
@@ -242,29 +246,4 @@ def read_crop(path: Path, size: int) -> np.ndarray | None:
     image = cv2.imread(str(path))
     if image is None:
         return None
-    if image.shape[:2] != (size, size):
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image[:, :, ::-1])
-
-
-def validation_set(
-    folder: Path, crops: list[Crop], size: int, seed: int, pseudo_fakes: bool
-) -> tuple[list[Crop], list[np.ndarray]]:
-    """Crops to validate on and their pictures; unreadable ones are left out.
-
-    Where there is no real fake among them and training synthesises, one fake of each real crop
-    is synthesised, always the same.
-    """
-    read = [(crop, read_crop(folder / crop.path, size)) for crop in crops]
-    shown = [(crop, image) for crop, image in read if image is not None]
-    if pseudo_fakes and not any(crop.is_fake for crop, _ in shown):
-        face_mesh, rng, previous = FaceMesh(threads=1), np.random.default_rng(seed), None
-        for crop, image in shown.copy():
-            points = face_mesh.points(image)
-            if points is not None:
-                face = Portrait(image, points)
-                fake, _ = synthesise(face, previous or face, rng)
-                altered = replace(crop, label="fake", video=crop.video + "#synthesised")
-                shown.append((altered, fake))
-                previous = face
-    return [crop for crop, _ in shown], [image for _, image in shown]
+    return np.ascontiguousarray(resized(image, size)[:, :, ::-1])

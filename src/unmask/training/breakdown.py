@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import trim_mean
 
-from unmask.training.metrics import FEWEST_GROUPS, Measurement, Metric, measure
+from unmask.training.metrics import FEWEST_GROUPS, Measurement, Metric, measure_scores
 from unmask.training.scores import Score
 from unmask.verdict import logit, sigmoid
 
@@ -75,17 +75,10 @@ def _bins(rows: Sequence[Score], field: str, bins: int, threshold: float, seed: 
     for number in np.unique(place):
         members = np.flatnonzero(place == number)
         inside = [rows[i] for i in members]
-        measured = _measure(inside, [s.probability_fake for s in inside], threshold, seed)
+        measured = measure_scores(inside, threshold, seed)
         low, high = values[members].min(), values[members].max()
         found.append(Bin(float(low), float(high), measured, _rates(measured)))
     return found
-
-
-def _measure(
-    rows: Sequence[Score], probabilities: Sequence[float], threshold: float, seed: int
-) -> Measurement:
-    groups = [s.group or s.video for s in rows]
-    return measure([s.is_fake for s in rows], probabilities, groups, threshold, seed=seed)
 
 
 def _rates(measured: Measurement) -> dict[str, Metric]:
@@ -155,7 +148,7 @@ def aggregations(scores: Sequence[Score], seed: int = 0) -> dict[str, Metric]:
             found[name] = Metric(None, reason=f"{field} was not measured in all frames")
             continue
         combined = [combine(x, np.array(w)) for x, w in zip(logits, weights, strict=True)]
-        found[name] = _measure(firsts, combined, 0.5, seed).metrics["roc_auc"]
+        found[name] = measure_scores(firsts, 0.5, seed, combined).metrics["roc_auc"]
     return found
 
 
@@ -168,7 +161,10 @@ def quality_table(found: dict[str, list[Bin]]) -> str:
         for b in bins:
             m = b.measured
             counts = f"{f'{m.real:,} ({m.real_groups:,})':14}{f'{m.fake:,} ({m.fake_groups:,})':14}"
-            cells = "".join(f"{_cell(metric) or 'too few':23}" for metric in b.metrics.values())
+            cells = "".join(
+                f"{'too few' if metric.value is None else metric.cell():23}"
+                for metric in b.metrics.values()
+            )
             lines.append(f"  {f'{_short(b.low)} to {_short(b.high)}':20}{counts}{cells}".rstrip())
     note = (
         "Bins of about equally many rows, in brackets the groups. Too few: a class that the figure "
@@ -184,21 +180,13 @@ def aggregation_table(found: dict[str, Metric]) -> str:
     lines = [f"{'':{width}}ROC-AUC of videos"]
     for name, metric in found.items():
         reason = f" ({metric.reason})" if metric.reason else ""
-        lines.append(f"{name:{width}}{_cell(metric) or '-'}{reason}")
+        lines.append(f"{name:{width}}{metric.cell()}{reason}")
     note = (
         "All frames of a video together: rows of frames do not tell people apart, whereas 'unmask "
         "detect' takes the mean of logits of each person and then the most fake person. A choice "
         "among these is a choice made on this set: confirm it on another."
     )
     return "\n".join([*lines, _wrap(note)])
-
-
-def _cell(metric: Metric) -> str:
-    """The figure and its interval; empty where there is none."""
-    if metric.value is None:
-        return ""
-    interval = "" if metric.low is None else f"  {metric.low:.3f} to {metric.high:.3f}"
-    return f"{metric.value:.3f}{interval}"
 
 
 def _short(value: float) -> str:

@@ -96,14 +96,14 @@ def too_few(real: int, fake: int, fewest: int) -> DatasetError:
     )
 
 
-def calibrate(model: Path, split: Path, part: str = "val", false_positives: float = 0.05):
-    """Fit on the videos among a split's crops; stills are left out where there are enough videos.
+def calibrate(model: Path, split: Path, false_positives: float = 0.05) -> Calibration:
+    """Fit on the videos among a split's ``val`` crops; stills are left out if enough are moving.
 
-    ``model`` is an .xml whose card says scale 1 and offset 0. Returns the Calibration.
+    ``model`` is an .xml whose card says scale 1 and offset 0.
     """
     classifier = Classifier(model)
     videos: dict[tuple[str, int], list[float]] = defaultdict(list)
-    crops = without_stills([c for c in read_split(split, part) if not c.augmented])
+    crops = without_stills([c for c in read_split(split, "val") if not c.augmented])
     for crop, raw in crop_logits(crops, split, classifier):
         if raw is not None:
             videos[crop.video, crop.is_fake].append(raw)

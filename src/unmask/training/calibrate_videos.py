@@ -1,6 +1,7 @@
 """'unmask calibrate': fit the probabilities to one's own labelled videos -> calibration.json."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from unmask.settings import for_command, resolve
 from unmask.training import plots
 from unmask.training.calibrate import Calibration, fit_calibration, too_few
 from unmask.training.evaluate import evaluate
-from unmask.training.metrics import Measurement, measure
+from unmask.training.metrics import Measurement, measure_scores
 from unmask.verdict import logit, sigmoid
 
 CALIBRATION_NAME = "calibration.json"
@@ -64,11 +65,10 @@ def calibrate_on_videos(
     scored = judged.videos.scored
     labels = np.array([score.is_fake for score in scored])
     before = np.array([score.probability_fake for score in scored])
-    groups = [score.group or score.video for score in scored]
     logits = logit(before, sure=np.finfo(np.float64).eps)
     found = fit_calibration(logits, labels, allowed)
-    after = cross_fitted(logits, labels, groups, allowed)
-    measured = [measure(labels, p, groups, seed=values["seed"]) for p in (before, after)]
+    after = cross_fitted(logits, labels, [score.cluster for score in scored], allowed)
+    measured = [measure_scores(scored, 0.5, values["seed"], p) for p in (before, after)]
     path = Path(output) / CALIBRATION_NAME
     _write(path, judged.card, found, allowed, measured, len(judged.videos.unscored),
            judged.settings)  # fmt: skip
@@ -159,16 +159,18 @@ def _summary(
         f"{found.false_positive_rate:.1%} of these real and {found.true_positive_rate:.1%} of "
         "these fakes are called fake",
         f"written: {path} and {DIAGRAM_NAME}",
-        f"next: unmask detect {' '.join([*options, f'--calibration {path}', 'PATH'])}",
+        f"next: unmask detect {shlex.join([*options, '--calibration', str(path), 'PATH'])}",
     ]
     return "\n".join(lines)
 
 
 def _detect_options(model: str | Path, settings: dict[str, Any]) -> list[str]:
     """What makes 'unmask detect' judge as these videos were judged: model and settings."""
-    options = [] if str(model) == "shipped" else [f"--model {Path(model).with_suffix('.xml')}"]
+    options = []
+    if str(model) != "shipped":
+        options += ["--model", str(Path(model).with_suffix(".xml"))]
     for setting in for_command("detect"):
         value = settings.get(setting.name, setting.default)
         if value != setting.default and setting.name not in ("model", "calibration"):
-            options.append(f"{setting.option} {value}")
+            options += [setting.option, str(value)]
     return options

@@ -27,7 +27,7 @@ from unmask.training import plots
 from unmask.training.altered import Comparison, compare
 from unmask.training.breakdown import aggregations, by_quality
 from unmask.training.judging import judge_crops, judge_videos
-from unmask.training.metrics import Measurement, measure, set_aside
+from unmask.training.metrics import Measurement, measure_scores, set_aside
 from unmask.training.results import Evaluation, Level, report_text
 from unmask.training.scores import SCORES_NAME, Score, write_scores
 from unmask.verdict import Rule
@@ -218,10 +218,7 @@ def _level(scores: Sequence[Score], rule: Rule, seed: int) -> Level:
         )
 
     def of(rows: Sequence[Score]) -> Measurement:
-        return measure(
-            [s.is_fake for s in rows], [s.probability_fake for s in rows],
-            [s.group or s.video for s in rows], rule.threshold, seed=seed,
-        )  # fmt: skip
+        return measure_scores(rows, rule.threshold, seed)
 
     reals = [s for s in scored if not s.is_fake]
     methods = sorted({s.method for s in scored if s.is_fake and s.method})

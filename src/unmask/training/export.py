@@ -7,16 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import openvino
 
 from unmask import __version__
 from unmask.card import weights_sha256
 from unmask.errors import DatasetError, ModelError
+from unmask.faces import resized
 from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
+from unmask.training.batches import read_crop
 from unmask.training.calibrate import calibrate, calibrate_held_out
 from unmask.verdict import sigmoid
 
@@ -82,7 +83,7 @@ def _calibrate(network: Path, calibrate_on: Path, false_positives: float) -> str
     if calibrate_on.is_file():
         found = calibrate_held_out(calibrate_on, false_positives)
     else:
-        found = calibrate(network, calibrate_on, "val", false_positives)
+        found = calibrate(network, calibrate_on, false_positives)
     path = network.with_suffix(".json")
     card = json.loads(path.read_text())
     card["calibration"] = asdict(found)
@@ -134,13 +135,13 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     if folder is None:
         rng = np.random.default_rng(0)
         coarse = [rng.integers(0, 256, (n, n, 3), dtype=np.uint8) for n in (2, 5, 16, 64, size)]
-        return np.stack([cv2.resize(c, (size, size)) for c in coarse])
+        return np.stack([resized(c, size) for c in coarse])
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    pictures = [p for p in map(cv2.imread, map(str, paths[:: max(1, len(paths) // 32)]))
-                if p is not None]  # fmt: skip
+    read = (read_crop(path, size) for path in paths[:: max(1, len(paths) // 32)])
+    pictures = [picture for picture in read if picture is not None]
     if not pictures:
         raise DatasetError(f"no pictures in {folder}: give --crops a folder of face crops")
-    return np.stack([cv2.resize(p, (size, size))[:, :, ::-1] for p in pictures[:32]])
+    return np.stack(pictures[:32])
 
 
 def _write_runtime_form(model, target: Path, size: int) -> None:

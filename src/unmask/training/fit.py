@@ -1,23 +1,21 @@
 """Train the detector: a split folder -> ``xception_best.h5``, logs, a curve and a run card."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from zipfile import BadZipFile
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from unmask.data.augment import Augmentation
 from unmask.data.index import Crop, read_split, without_stills
-from unmask.errors import DatasetError, ModelError
-from unmask.outputs import in_one_step
-from unmask.settings import parse_shares, resolve
+from unmask.data.pseudo_fakes import parse_shares
+from unmask.outputs import exclusive
+from unmask.settings import resolve
 from unmask.training import model_file, xception
 from unmask.training.average import Average
-from unmask.training.batches import Batches, validation_set
+from unmask.training.batches import Batches
+from unmask.training.checkpoint import load_checkpoint, save_checkpoint
 from unmask.training.interrupt import StopSignals
 from unmask.training.plots import learning_curve
 from unmask.training.run_folder import (
@@ -29,6 +27,7 @@ from unmask.training.run_folder import (
     write_history,
 )
 from unmask.training.schedule import has_stalled, is_best, learning_rate
+from unmask.training.validation import Validation
 
 # isort: split
 import keras
@@ -36,7 +35,6 @@ import tensorflow as tf
 
 _CHECKPOINT_SECONDS = 600
 _LOG_STEPS = 20  # between two lines of progress where there is no terminal for a bar
-_VALIDATION_BATCH = 32
 _FREE_TO_CHANGE = ("epochs", "resume", "patience")  # between an interrupted run and its resumption
 
 
@@ -65,15 +63,17 @@ def fit(split: Path, output: Path, **given) -> Fitted:
     An interrupted run goes on with ``resume=True``: it repeats at most ten minutes, and draws the
     same batches as if it had never stopped. The head 'moments' needs no ``val`` part: it holds out
     groups of ``train`` in turn. Raises DatasetError when there is too little to train or validate
-    on.
+    on, and when ``output`` holds another run.
     """
     settings = resolve("train", given)
+    split, output = Path(split), Path(output)
     train = read_split(split, "train")
-    if settings.head == "moments":
-        return _fit_moments(Path(split), Path(output), settings, train)
-    val = read_split(split, "val")
-    run = _Run(Path(split), Path(output), settings, train, val)
-    run.train()
+    output.mkdir(parents=True, exist_ok=True)
+    with exclusive(output / ".lock", "train into another folder"):
+        if settings.head == "moments":
+            return _fit_moments(split, output, settings, train)
+        run = _Run(split, output, settings, train, read_split(split, "val"))
+        run.train()
     return Fitted(run.best_path, run.history, run.history[run.best_epoch])
 
 
@@ -103,35 +103,33 @@ class _Run:
         self.epoch = self.step = 0
         self.sums = np.zeros(2)  # loss and accuracy of the running epoch's steps
         self.data_hash = hash_data(train + val)
-        output.mkdir(parents=True, exist_ok=True)
         self._checkpoint_path = output / "checkpoint.npz"
         check_free(output, settings)
         keras.utils.clear_session()  # what an earlier run in this process left
         keras.utils.set_random_seed(settings.seed)
         _let_gpu_memory_grow()
         self.batches = make_batches(split, train, settings)
-        self.val_crops, self.val_images = validation_set(
-            split, without_stills(val), settings.size, settings.seed, bool(settings.pseudo_fakes)
-        )
-        if len({crop.is_fake for crop in self.val_crops}) < 2:
-            raise DatasetError(
-                "validation needs real and fake crops: add videos, or give 'unmask split' another "
-                "--seed or --ratios"
-            )
+        self.validation = Validation(
+            split, without_stills(val), settings.size, settings.seed,
+            self.batches.families if settings.pseudo_fakes else None,
+        )  # fmt: skip
         self.steps = settings.steps_per_epoch or len(self.batches)
-        self._build(train)
-        if settings.resume and self._checkpoint_path.exists():
+        is_resumed = settings.resume and self._checkpoint_path.exists()
+        self._build(train, is_resumed)
+        if is_resumed:
             self._restore()
+        if self.history:
+            self._write_logs()  # which the checkpoint may have been ahead of
         card = run_card(settings, train + val, self.batches)
-        card["validation_crops"] = len(self.val_crops)
+        card["validation_crops"] = len(self.validation.crops)
         write_card(card, output)
 
-    def _build(self, train: list[Crop]) -> None:
+    def _build(self, train: list[Crop], is_resumed: bool) -> None:
         s = self.settings
         self.model = xception.build(
             None if s.train_crop else s.size, s.dropout, xception.policy_for(s.mixed_precision)
         )
-        if not self._checkpoint_path.exists():
+        if not is_resumed:
             model_file.initialise(self.model, s.init)
         self.model = xception.for_training(self.model)
         xception.set_trainable(self.model, s.trainable_layers)
@@ -179,7 +177,7 @@ class _Run:
         )  # fmt: skip
         started, first, saved = time.monotonic(), self.step, time.monotonic()
         for crops, labels, *_ in self.batches.epoch(self.epoch, self.steps, skip=self.step):
-            self.model.optimizer.learning_rate = self._learning_rate()
+            self.model.optimizer.learning_rate = self._learning_rate(self.step)
             self.model.reset_metrics()
             weights = self.class_weight
             self.sums += self.model.train_on_batch(crops, labels, class_weight=weights)
@@ -197,12 +195,14 @@ class _Run:
                 raise KeyboardInterrupt
         if self.step > first:
             self._save_checkpoint()  # whatever ends validation early, the steps are kept
+        with self.average.in_place():
+            validated = self.validation.measure(self.model)
         row = {
             "epoch": self.epoch + 1,
             "loss": self.sums[0] / self.step,
             "accuracy": self.sums[1] / self.step,
-            **self._validate(),
-            "learning_rate": self._learning_rate(),
+            **validated,
+            "learning_rate": self._learning_rate(0),  # of the epoch's first step
             "seconds": time.monotonic() - started,
         }
         self.history.append(row)
@@ -219,67 +219,31 @@ class _Run:
         )
         progress.remove_task(task)
 
-    def _validate(self) -> dict[str, float]:
-        """Loss and accuracy over validation crops, AUC over their videos (mean of logits)."""
-        with self.average.in_place():
-            fake = np.concatenate([
-                self.model.predict_on_batch(
-                    np.stack(self.val_images[i : i + _VALIDATION_BATCH]).astype(np.float32) / 255
-                )[:, 0]
-                for i in range(0, len(self.val_images), _VALIDATION_BATCH)
-            ])  # fmt: skip
-        if not np.isfinite(fake).all():
-            raise ModelError("training ran away to no number: try a lower --learning-rate")
-        labels = np.array([crop.is_fake for crop in self.val_crops])
-        fake = np.clip(fake, 1e-7, 1 - 1e-7)
-        videos: dict[tuple[str, int], list[float]] = {}
-        for crop, logit in zip(self.val_crops, np.log(fake / (1 - fake)), strict=True):
-            videos.setdefault((crop.video, crop.is_fake), []).append(logit)
-        return {
-            "val_loss": float(-np.log(np.where(labels, fake, 1 - fake)).mean()),
-            "val_accuracy": float(((fake > 0.5) == labels).mean()),
-            "val_auc": float(
-                roc_auc_score([key[1] for key in videos], [np.mean(v) for v in videos.values()])
-            ),
-        }
-
-    def _learning_rate(self) -> float:
-        done = (self.epoch * self.steps + self.step + 1) / (self.settings.epochs * self.steps)
+    def _learning_rate(self, step: int) -> float:
+        done = (self.epoch * self.steps + step + 1) / (self.settings.epochs * self.steps)
         return learning_rate(self.settings, self.history, done)
 
     def _save_checkpoint(self) -> None:
-        """Everything needed to go on, in one file that is whole or not there."""
         state = {
             "epoch": self.epoch, "step": self.step, "sums": self.sums.tolist(),
             "history": self.history, "best_epoch": self.best_epoch,
             "settings": vars(self.settings), "data_hash": self.data_hash,
         }  # fmt: skip
-        arrays = {f"weight{i}": w for i, w in enumerate(self.model.get_weights())}
-        for i, variable in enumerate(self.model.optimizer.variables):
-            arrays[f"optimizer{i}"] = np.asarray(variable)
-        for i, mean in enumerate(self.average.weights):
-            arrays[f"average{i}"] = mean
-        with in_one_step(self._checkpoint_path) as partial, partial.open("wb") as file:
-            np.savez(file, state=json.dumps(state), **arrays)
+        save_checkpoint(
+            self._checkpoint_path, state, weight=self.model.get_weights(),
+            optimizer=self.model.optimizer.variables, average=self.average.weights,
+        )  # fmt: skip
 
     def _restore(self) -> None:
-        try:
-            with np.load(self._checkpoint_path, allow_pickle=False) as file:
-                saved = dict(file)
-            state = json.loads(str(saved["state"]))
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ModelError(
-                f"{self._checkpoint_path} is damaged ({error}): train into another folder, from "
-                "the best epoch so far if you like, with --init"
-            ) from None
+        state, saved = load_checkpoint(self._checkpoint_path)
         check_same(
             self.output, state["settings"], state["data_hash"], self.settings, self.data_hash,
             _FREE_TO_CHANGE,
         )  # fmt: skip
-        self.model.set_weights([saved[f"weight{i}"] for i in range(len(self.model.weights))])
-        for i, variable in enumerate(self.model.optimizer.variables):
-            variable.assign(saved[f"optimizer{i}"])
-        self.average.weights = [saved[f"average{i}"] for i in range(len(self.average.weights))]
+        self.model.set_weights(saved["weight"])
+        for variable, value in zip(self.model.optimizer.variables, saved["optimizer"], strict=True):
+            variable.assign(value)
+        self.average.weights = saved["average"]
         self.epoch, self.step, self.sums = state["epoch"], state["step"], np.array(state["sums"])
         self.history, self.best_epoch = state["history"], state["best_epoch"]
 

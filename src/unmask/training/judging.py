@@ -48,7 +48,8 @@ def judge_crops(
 ) -> list[Score]:
     """A row for each crop, then one for each video. Unreadable crops are kept as such."""
     frames: list[Score] = []
-    # Names alone would merge videos: FaceForensics++ calls those of all methods '000_003'.
+    # 'preprocess' names a video by its path, so that this alone would do. In an index that was made
+    # otherwise names may occur twice: FaceForensics++ calls the fakes of all methods '000_003'.
     videos: dict[tuple, tuple[Crop, Track]] = {}
     with _bar("crops") as bar:
         task = bar.add_task("", total=len(crops))

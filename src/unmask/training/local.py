@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-
-from unmask.outputs import in_one_step
 from unmask.runtime import Network
 from unmask.training.batches import Batch
+from unmask.training.checkpoint import load_checkpoint, save_checkpoint
 from unmask.training.export import compiled
 from unmask.training.schedule import warm_cosine
 from unmask.training.xception import BRANCHES_AT, LOCAL, with_evidence
@@ -61,11 +59,12 @@ def learn(
     )  # fmt: skip
     optimizer.build(variables)
     learned = [*variables, *optimizer.variables]
-    step = step_of(checkpoint)
-    if step:
-        with np.load(checkpoint) as saved:
-            for number, variable in enumerate(learned):
-                variable.assign(saved[f"learned{number}"])
+    step = 0
+    if checkpoint.is_file():
+        state, saved = load_checkpoint(checkpoint)
+        step = state["step"]
+        for variable, value in zip(learned, saved["learned"], strict=True):
+            variable.assign(value)
 
     @tf.function(autograph=False)
     def follow(seen: tf.Tensor, before: tf.Tensor, changed: tf.Tensor) -> list[tf.Tensor]:
@@ -81,7 +80,7 @@ def learn(
         optimizer.apply(follow(found[0], found[1][..., 0], batch.changed), variables)
         is_over = stopped()
         if is_over or step == steps or time.monotonic() - saved_at > _SAVE_SECONDS:
-            _save(checkpoint, step, learned)
+            save_checkpoint(checkpoint, {"step": step}, learned=learned)
             saved_at = time.monotonic()
         if is_over:
             raise KeyboardInterrupt
@@ -91,16 +90,7 @@ def learn(
 
 def step_of(checkpoint: Path) -> int:
     """How many steps a checkpoint has behind it; 0 without one."""
-    if not checkpoint.is_file():
-        return 0
-    with np.load(checkpoint) as saved:
-        return int(saved["step"])
-
-
-def _save(path: Path, step: int, learned: list[keras.Variable]) -> None:
-    arrays = {f"learned{number}": np.asarray(v) for number, v in enumerate(learned)}
-    with in_one_step(path) as partial, partial.open("wb") as file:
-        np.savez(file, step=step, **arrays)
+    return load_checkpoint(checkpoint)[0]["step"] if checkpoint.is_file() else 0
 
 
 def _coarser(cells: tf.Tensor, side: int) -> tf.Tensor:

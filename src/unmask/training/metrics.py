@@ -10,6 +10,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from unmask.training.bootstrap import GRID, equal_error_rate, reliability, resample, tpr_at_fpr
+from unmask.training.scores import Score
 
 RESAMPLES = 1000
 FEWEST_GROUPS = 5
@@ -33,6 +34,13 @@ class Metric:
             return f"- ({self.reason})"
         interval = "no interval" if self.low is None else f"{self.low:.3f} to {self.high:.3f}"
         return f"{self.value:.3f}  [{interval}]"
+
+    def cell(self, form: str = ".3f") -> str:
+        """For tables: the value and its interval, each in this form; '-' without a value."""
+        if self.value is None:
+            return "-"
+        interval = "" if self.low is None else f"  {self.low:{form}} to {self.high:{form}}"
+        return f"{self.value:{form}}{interval}"
 
     def as_dict(self) -> dict:
         """For JSON: ``value``, ``interval`` (two numbers or None) and, where needed, ``reason``."""
@@ -203,6 +211,17 @@ def measure(
         confusion=sk.confusion_matrix(y, called, labels=[0, 1]),
         curve=curve,
     )
+
+
+def measure_scores(
+    rows: Sequence[Score], threshold: float, seed: int,
+    probabilities: Sequence[float] | None = None,
+) -> Measurement:  # fmt: skip
+    """``measure`` rows by their own probabilities, which all must have, or by others, (n,)."""
+    if probabilities is None:
+        probabilities = [s.probability_fake for s in rows]
+    labels, clusters = [s.is_fake for s in rows], [s.cluster for s in rows]
+    return measure(labels, probabilities, clusters, threshold, seed=seed)
 
 
 def _interval(draws: np.ndarray | None, groups: int) -> tuple[float | None, float | None, str]:

@@ -73,7 +73,10 @@ class Moments:
         self.card = run_card(settings, train, batches)
         check_free(output, settings)
         if (self.chunks / _START).exists():
-            earlier = json.loads((output / CARD_NAME).read_text())
+            card = output / CARD_NAME
+            if not card.exists():
+                raise DatasetError(f"{card} is gone: train into another folder")
+            earlier = json.loads(card.read_text())
             check_same(
                 output, earlier["settings"], earlier["data_sha256"], settings,
                 self.card["data_sha256"],

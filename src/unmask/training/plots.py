@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from unmask.outputs import in_one_step
 from unmask.training.metrics import Measurement, reliability_bins
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -45,7 +46,8 @@ def _plain(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=150, facecolor="white")
+    with in_one_step(path) as partial:
+        figure.savefig(partial, format="png", dpi=150, facecolor="white")
 
 
 def confusion(panels: Sequence[Panel], threshold: float, path: Path, percent: bool) -> None:
@@ -95,9 +97,8 @@ def roc_curve(panels: Sequence[Panel], threshold: float, path: Path) -> None:
             continue
         if curve.low is not None:
             axes.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.15, lw=0)
-        interval = "" if area.low is None else f" ({area.low:.3f} to {area.high:.3f})"
         axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=line, linewidth=2,
-                  label=f"{panel.name}: AUC {area.value:.3f}{interval}")  # fmt: skip
+                  label=f"{panel.name}: AUC {area}")  # fmt: skip
         axes.plot(panel.measured.metrics["false_positive_rate"].value,
                   panel.measured.metrics["recall"].value, "o", markersize=9, color=colour,
                   markerfacecolor="white", markeredgewidth=2, clip_on=False,

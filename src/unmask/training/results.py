@@ -171,12 +171,7 @@ def _table(found: Evaluation) -> str:
             mark = ""
             if metric.reason:
                 mark = f" ({reasons.setdefault(metric.reason, len(reasons) + 1)})"
-            if metric.value is None:
-                cells += f"{'-' + mark:30}"
-            elif metric.low is None:
-                cells += f"{f'{metric.value:.3f}' + mark:30}"
-            else:
-                cells += f"{f'{metric.value:.3f}  {metric.low:.3f} to {metric.high:.3f}':30}"
+            cells += f"{metric.cell() + mark:30}"
         lines.append(f"{name.replace('_', ' '):24}{cells}")
     lines += [f"({number}) {reason}" for reason, number in reasons.items()]
     return "\n".join(line.rstrip() for line in lines)
@@ -245,12 +240,8 @@ def _parts_table(parts: dict[str, Measurement], kind: str) -> str:
     width = max(len(kind), *map(len, parts)) + 2
     lines = [f"{kind:{width}}{'real':>7}{'fake':>7}   {'ROC-AUC':26}{'recall':26}EER"]
     for name, part in parts.items():
-        cells = ""
-        for metric in ("roc_auc", "recall", "equal_error_rate"):
-            m = part.metrics[metric]
-            text = "-" if m.value is None else f"{m.value:.3f}"
-            text += "" if m.low is None else f"  {m.low:.3f} to {m.high:.3f}"
-            cells += f"{text:26}"
+        shown = (part.metrics[name] for name in ("roc_auc", "recall", "equal_error_rate"))
+        cells = "".join(f"{metric.cell():26}" for metric in shown)
         lines.append(f"{name:{width}}{part.real:>7,}{part.fake:>7,}   {cells}".rstrip())
     if kind == "method":
         lines.append("Each method's fakes against all reals.")

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import platform
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from unmask import __version__
 from unmask.data.index import Crop
-from unmask.errors import SettingError
+from unmask.errors import DatasetError
 from unmask.outputs import in_one_step
 from unmask.training.batches import Batches
 
@@ -23,20 +24,20 @@ CARD_NAME = "run.json"
 
 
 def check_free(output: Path, settings: SimpleNamespace) -> None:
-    """Raise SettingError where ``output`` holds a run that is not meant to be gone on with."""
+    """Raise DatasetError where ``output`` holds a run that is not meant to be gone on with."""
     card = output / CARD_NAME
     if not card.exists():
         return
     if not settings.resume:
-        raise SettingError(
+        raise DatasetError(
             f"{output} holds an earlier run: go on with it by --resume, or name another folder"
         )
     try:
         head = json.loads(card.read_text())["settings"]["head"]
     except (ValueError, KeyError) as error:
-        raise SettingError(f"{card} is damaged ({error}): train into another folder") from None
+        raise DatasetError(f"{card} is damaged ({error}): train into another folder") from None
     if head != settings.head:
-        raise SettingError(
+        raise DatasetError(
             f"{output} holds a run with --head {head}: go on with that one, or name another folder"
         )
 
@@ -45,12 +46,12 @@ def check_same(
     output: Path, earlier: dict, earlier_hash: str, settings: SimpleNamespace, data_hash: str,
     free: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Raise SettingError where settings, but for those ``free`` to change, or the crops changed."""
+    """Raise DatasetError where settings, but for those ``free`` to change, or the crops changed."""
     now = vars(settings)
     changed = [k for k, value in earlier.items() if k not in free and now.get(k) != value]
     if changed or earlier_hash != data_hash:
         what = ", ".join(changed) or "the crops"
-        raise SettingError(
+        raise DatasetError(
             f"{output} was trained with other settings ({what} changed): resume with the same "
             "ones, or train into another folder"
         )
@@ -79,7 +80,8 @@ def write_card(card: dict, output: Path) -> None:
 
 def write_history(history: list[dict], output: Path) -> None:
     """All epochs as ``history.csv``."""
-    with (output / "history.csv").open("w", newline="") as file:
+    path = output / "history.csv"
+    with in_one_step(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
@@ -87,5 +89,5 @@ def write_history(history: list[dict], output: Path) -> None:
 
 def hash_data(crops: list[Crop]) -> str:
     """What changes when the crops, or what is said of them, do."""
-    rows = [f"{c.path},{c.label},{c.group},{c.split}" for c in crops]
+    rows = ["\t".join(map(str, astuple(crop))) for crop in crops]  # pixels tell by their sharpness
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -54,6 +54,11 @@ class Score:
         return int(self.label == "fake")
 
     @property
+    def cluster(self) -> str:
+        """What is drawn as a whole for intervals: the group or, with none stated, the video."""
+        return self.group or self.video
+
+    @property
     def wrongness(self) -> float:
         """How far the probability is from the label, in [0, 1]; 0 where there is none."""
         return 0.0 if self.probability_fake is None else abs(self.is_fake - self.probability_fake)
@@ -99,6 +104,9 @@ def read_finished(path: Path, keys: Collection[str]) -> dict[str, list[Score]]:
                 score = _score(row)
             except (KeyError, ValueError):
                 continue  # another table, or a row that was cut off
+            if score.key in finished:  # two runs wrote here at once: the later one's rows count
+                finished.remove(score.key)
+                del rows[score.key]
             if score.key in keys:
                 rows.setdefault(score.key, []).append(score)
                 if score.level == "video":

@@ -334,10 +334,9 @@ def test_the_command(capsys, tmp_path, samples, real_clip):
     photo = samples / "people" / "london_001.jpg"
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
-    out = tmp_path / "out"
-    out.mkdir()
+    out = tmp_path / "out"  # is made
     several = ["detect", str(real_clip), str(broken), str(photo), "--annotate"]
-    assert main([*several, str(out / "one.mp4")]) == 2
+    assert main([*several, str(tmp_path / "one.mp4")]) == 2
     assert "there are 3 inputs: give --annotate a folder" in capsys.readouterr().err
     assert main([*several, str(out)]) == 1
     done = capsys.readouterr()

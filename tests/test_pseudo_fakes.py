@@ -62,7 +62,7 @@ def test_same_seed_same_fake(family, people):
 def test_synthesise_takes_the_families_that_have_a_share(people):
     face, donor = people[:2]
     expected, _ = pseudo_fakes.mouth_edit(face, donor, _after_choosing(np.random.default_rng(5)))
-    made, _ = pseudo_fakes.synthesise(
+    made, _ = pseudo_fakes.forge(
         face, donor, np.random.default_rng(5), {"resynthesis": 0.0, "mouth_edit": 1.0}
     )
     assert np.array_equal(made, expected)
@@ -191,7 +191,7 @@ def test_global_statistics_do_not_give_synthesised_fakes_away(people):
     for seed in range(150):
         rng = np.random.default_rng(seed)
         face, donor = people[seed % 6], people[(seed + 1) % 6]
-        fake, _ = pseudo_fakes.synthesise(face, donor, rng)
+        fake, _ = pseudo_fakes.forge(face, donor, rng)
         for label, image in enumerate(degrade.degrade([face.crop, fake], rng, face_size=120)):
             grey = image.mean(2)
             rows.append([grey.mean(), grey.std(), np.abs(np.diff(grey, axis=0)).mean(),

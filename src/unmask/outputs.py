@@ -13,6 +13,7 @@ ANNOTATED = ".annotated"
 """What the names of annotated copies in a folder end in, before the ending and a number."""
 
 _PAGE_MARK = b"(Unmask report)</title>"  # ends the title of every page that was made here
+_ANOTHER_FILE = "give --json another file"
 _HEAD = 16384  # bytes of a page that its title is in, however long a name is in it
 _LONGEST_STEM = 200  # bytes: file systems take 255, and endings, numbers and marks are to come
 
@@ -22,15 +23,19 @@ def plan(
 ) -> list[Path]:
     """The output of each input: ``target`` itself or, if that is a folder, a file in it.
 
-    ``name`` gives the stem and ending of an input's file, which gets a number where it is taken
-    by another's or by an input. Raises UsageError when several inputs would go to one file, and
-    where nothing can be written; ``option`` is what the user has to change then.
+    For several inputs the folder is made where there is none. ``name`` gives the stem and ending of
+    an input's file, which gets a number where it is taken by another's or by an input. Raises
+    UsageError when several inputs would go to one file, and where nothing can be written;
+    ``option`` is what the user has to change then.
     """
-    if not target.is_dir():
-        if len(inputs) > 1:
+    if len(inputs) > 1 and not target.is_dir():
+        if target.exists() or target.suffix or not target.parent.is_dir():
             raise UsageError(
-                f"there are {len(inputs)} inputs: give {option} a folder that exists, not {target}"
+                f"there are {len(inputs)} inputs: give {option} a folder, not {target}"
             )
+        _check_writable(target.parent, option)
+        target.mkdir()
+    if not target.is_dir():
         if target.parent.is_dir():
             _check_writable(target.parent, option)
         return [target]
@@ -92,14 +97,12 @@ def check_json(target: str | None, inputs: Iterable[Path]) -> None:
         raise UsageError(f"no right to write {target}: give --json another file")
 
 
-def opened(target: str | Path, mode: str) -> IO[str]:
-    """The file of --json, or one beside it. Raises UsageError where it cannot be opened."""
+def opened(target: str | Path, mode: str, instead: str = _ANOTHER_FILE) -> IO[str]:
+    """The file, open. Raises UsageError where it cannot be; ``instead`` says what to do then."""
     try:
         return open(target, mode, encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"cannot write {target}: {error.strerror}; give --json another file"
-        ) from None
+        raise UsageError(f"cannot write {target}: {error.strerror}; {instead}") from None
 
 
 def no_room(target: str | Path, error: OSError) -> UnmaskError:
@@ -110,13 +113,13 @@ def no_room(target: str | Path, error: OSError) -> UnmaskError:
 
 
 @contextmanager
-def exclusive(target: Path, instead: str = "give --json another file") -> Iterator[IO[str]]:
+def exclusive(target: Path, instead: str = _ANOTHER_FILE) -> Iterator[IO[str]]:
     """Gives the file, to read and to append to, which no other run can have meanwhile.
 
     It is made if it is not there. Raises UsageError when another run has it; ``instead`` says what
     to do but wait.
     """
-    with opened(target, "a+") as file:
+    with opened(target, "a+", instead) as file:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):

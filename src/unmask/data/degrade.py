@@ -25,7 +25,6 @@ def degrade(
     rng: np.random.Generator,
     face_size: float,
     strength: float = 1.0,
-    margin: float = MARGIN,
 ) -> list[np.ndarray]:
     """Put square RGB ``uint8`` crops of one size through one random chain of damage.
 
@@ -36,7 +35,7 @@ def degrade(
     same size.
     """
     size = crops[0].shape[0]
-    side = native = float(np.clip(face_size * margin, 48, size))
+    side = native = float(np.clip(face_size * MARGIN, 48, size))
     if rng.random() < 0.6 * strength:
         side = np.exp(rng.uniform(np.log(native * (1 - 0.55 * strength)), np.log(native)))
     side = max(48, int(side))

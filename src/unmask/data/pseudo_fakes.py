@@ -87,7 +87,7 @@ FAMILIES: dict[str, Callable[[Portrait, Portrait, np.random.Generator], Forged]]
 }
 
 
-def synthesise(
+def forge(
     face: Portrait,
     donor: Portrait,
     rng: np.random.Generator,

@@ -13,7 +13,7 @@ import numpy as np
 from unmask.data.augment import Augmentation, affine
 from unmask.data.degrade import degrade
 from unmask.data.index import Crop
-from unmask.data.pseudo_fakes import synthesise
+from unmask.data.pseudo_fakes import forge
 from unmask.data.warps import Portrait
 from unmask.errors import DatasetError
 from unmask.faces import resized
@@ -148,7 +148,7 @@ class Batches:
     def _synthesised_pair(self, rng: np.random.Generator) -> Pair:
         crop, face = self._portrait(rng)
         _, donor = self._portrait(rng)
-        fake, mask = synthesise(face, donor, rng, self.families)
+        fake, mask = forge(face, donor, rng, self.families)
         moved = self._moved_alike(rng, face.crop, fake, mask)
         return Pair(*moved, self._face_size(crop), [crop.group] * 2)
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.index import Crop
-from unmask.data.pseudo_fakes import synthesise
+from unmask.data.pseudo_fakes import forge
 from unmask.data.warps import Portrait
 from unmask.errors import DatasetError, ModelError
 from unmask.mesh import FaceMesh
@@ -81,7 +81,7 @@ def read_set(
             points = face_mesh.points(image)
             if points is not None:
                 face = Portrait(image, points)
-                fake, _ = synthesise(face, previous or face, rng, families)
+                fake, _ = forge(face, previous or face, rng, families)
                 altered = replace(crop, label="fake", video=crop.video + "#synthesised")
                 shown.append((altered, fake))
                 previous = face

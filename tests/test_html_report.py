@@ -240,9 +240,8 @@ def test_how_often_it_is_wrong_is_told_from_the_card():
     text = Page(show(found, card=dataclasses.replace(CARD, measured=spotless))).text
     assert "none of 12; up to 22 in 100 remain possible" in text
     other = dataclasses.replace(found, threshold=0.7)
-    assert "another threshold, 0.7: the first two figures do not hold" in Page(
-        show(other, card=card)
-    ).text.replace("\n", " ")
+    page = Page(show(other, card=card, settings=resolve("detect", {"aggregate": "mean"})))
+    assert "other settings (--aggregate, --threshold): these figures do not hold" in page.text
 
 
 def test_robustness_is_told_in_words():

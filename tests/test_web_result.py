@@ -167,7 +167,7 @@ def test_what_the_page_is_told(tmp_path):
     assert "unmask detect --every=5 --model=m.xml --html report.html -- clip.mp4" in page
     assert "/srv" not in page
     other = write_all(tmp_path, dataclasses.replace(found, threshold=0.7), card)
-    assert "other settings" in other["measured"][-1]
+    assert "do not hold with the settings that are in use (--threshold)" in other["measured"][-1]
 
 
 def test_nothing_to_judge_is_told_without_options_that_nobody_has(tmp_path):

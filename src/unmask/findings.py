@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from unmask.card import Card
 from unmask.quality import COLOURLESS, is_colourless
 from unmask.report import Report, TrackReport
+from unmask.settings import SETTINGS
 from unmask.text import count, span
 from unmask.verdict import most_possible
 
@@ -27,6 +29,11 @@ COMPRESSED = 0.05
 
 FEW_FRAMES = 8
 """Fewer judged frames than this make a verdict that hangs on single frames."""
+
+_SHAPES_VERDICTS = (
+    "every", "max_frames", "sampling", "detection_size", "detection_score", "min_face",
+    "aggregate", "min_track_frames",
+)  # fmt: skip
 
 ADVICE = {
     "fake": "Look at the faces below, and at where the file comes from, before you publish or act "
@@ -63,6 +70,20 @@ def rate(figure: Sequence[float | None], cases: int = 0) -> str:
         return f"none of {cases}; up to {100 * most_possible(cases):.0f} in 100 remain possible"
     between = "" if low is None else f" (95 % interval: {100 * low:.0f} to {100 * high:.0f})"
     return f"{100 * value:.0f} in 100{between}"
+
+
+def unlike_measured(report: Report, settings: SimpleNamespace, card: Card) -> list[str]:
+    """The options by which a report differs from those that the card's figures were measured on."""
+    asked = [
+        setting.option
+        for setting in SETTINGS
+        if setting.name in _SHAPES_VERDICTS and getattr(settings, setting.name) != setting.default
+    ]
+    if report.model.calibration:
+        asked.append("--calibration")
+    if card.measured and report.threshold != card.measured.threshold:
+        asked.append("--threshold")
+    return asked
 
 
 def warnings(report: Report) -> list[str]:

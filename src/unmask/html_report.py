@@ -22,7 +22,7 @@ from unmask import timeline
 from unmask.card import Card
 from unmask.errors import UsageError
 from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
-from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, warnings
+from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, unlike_measured, warnings
 from unmask.mesh import FaceMesh
 from unmask.outputs import in_one_step, plan
 from unmask.report import HEADLINES, Report, TrackReport
@@ -124,6 +124,7 @@ def render(
         others=order[MOST_PEOPLE : MOST_PEOPLE + _MOST_LISTED],
         unlisted=max(0, len(order) - MOST_PEOPLE - _MOST_LISTED),
         warnings=warnings(report),
+        unlike_measured=unlike_measured(report, settings, card),
         cuts=cuts,
         span=_span(report),
         most_dots=MOST_DOTS,

@@ -20,7 +20,7 @@ from unmask import timeline
 from unmask.annotate import plan_outputs
 from unmask.card import Card
 from unmask.explain import Exhibits
-from unmask.findings import ADVICE, deciding, rate, seen, warnings
+from unmask.findings import ADVICE, deciding, rate, seen, unlike_measured, warnings
 from unmask.html_report import Person, heat_picture, jpeg, render, shown_people
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.settings import for_command
@@ -70,7 +70,7 @@ def write(
         "headline": words,
         "advice": _ADVICE[report.verdict],
         "warnings": warnings(report),
-        "measured": _measured(report, card) if people else [],
+        "measured": _measured(report, settings, card) if people else [],
         "uncertain": settings.uncertain,
         "is_image": is_image(file),
         "annotated_kind": plan_outputs([file], folder)[0].suffix.removeprefix("."),
@@ -194,7 +194,7 @@ def _when(track: TrackReport) -> str:
     return f"at {first}" if first == last else f"from {first} to {last}"
 
 
-def _measured(report: Report, card: Card) -> list[str]:
+def _measured(report: Report, settings: SimpleNamespace, card: Card) -> list[str]:
     """How often the model is wrong, in sentences; none where nobody measured it."""
     if not (m := card.measured):
         return []
@@ -205,8 +205,8 @@ def _measured(report: Report, card: Card) -> list[str]:
         f"Real videos that it calls fake: {rate(m.false_positive_rate, m.videos['real'])}.",
         f"Too close to call: {100 * m.uncertain:.0f} in 100.",
     ]
-    if report.threshold != m.threshold or report.model.calibration:
-        found.append("These figures are of other settings than those that are in use here.")
+    if unlike := unlike_measured(report, settings, card):
+        found.append(f"They do not hold with the settings that are in use ({', '.join(unlike)}).")
     return found
 
 

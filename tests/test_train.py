@@ -497,7 +497,7 @@ def test_export_agrees_with_the_h5(samples, tmp_path):
     }
     card = json.loads((tmp_path / "out" / "tiny.v2.json").read_text())
     assert card["input_size"] == SIZE
-    assert float(summary.split("differs by ")[1].split(",")[0]) < PARITY
+    assert float(summary.split("differ by ")[1].split(",")[0]) < PARITY
     assert "\nnot calibrated: see --calibrate\n" in summary
     (tmp_path / "broken.h5").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"broken\.h5"):

@@ -489,7 +489,7 @@ def test_frozen_layers_stay_as_they_were(split_folder, tmp_path):
         xception.set_trainable(model, "most")
 
 
-def test_export_agrees_with_the_h5(samples, tmp_path):
+def test_export_agrees_with_the_h5(samples, split_folder, tmp_path):
     model_file.save(xception.build(SIZE), tmp_path / "tiny.v2.h5", SIZE)
     summary = export(tmp_path / "tiny.v2.h5", tmp_path / "out", crops=samples / "people")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -499,6 +499,10 @@ def test_export_agrees_with_the_h5(samples, tmp_path):
     assert card["input_size"] == SIZE
     assert float(summary.split("differ by ")[1].split(",")[0]) < PARITY
     assert "\nnot calibrated: see --calibrate\n" in summary
+    for few, why in ((split_folder, "6 real and 6 fake videos are too few"), (tmp_path, "no val")):
+        with pytest.raises(DatasetError, match=why):
+            export(tmp_path / "tiny.v2.h5", tmp_path / "none", calibrate_on=few)
+    assert not (tmp_path / "none").exists()
     (tmp_path / "broken.h5").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"broken\.h5"):
         export(tmp_path / "broken.h5", tmp_path / "out")

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from unmask.classifier import Classifier
-from unmask.data.index import ENOUGH_VIDEOS, read_split, without_stills
+from unmask.data.index import ENOUGH_VIDEOS, Crop, read_split, without_stills
 from unmask.errors import DatasetError
 from unmask.training.judging import crop_logits
 
@@ -96,15 +96,23 @@ def too_few(real: int, fake: int, fewest: int) -> DatasetError:
     )
 
 
-def calibrate(model: Path, split: Path, false_positives: float = 0.05) -> Calibration:
-    """Fit on the videos among a split's ``val`` crops; stills are left out if enough are moving.
+def crops_to_fit(split: Path) -> list[Crop]:
+    """A split's ``val`` crops; stills are left out if enough are moving.
 
-    ``model`` is an .xml whose card says scale 1 and offset 0.
+    Raises DatasetError where they are of too few videos.
     """
+    crops = without_stills([c for c in read_split(split, "val") if not c.augmented])
+    labels = [is_fake for _, is_fake in {(crop.video, crop.is_fake) for crop in crops}]
+    if min(labels.count(0), labels.count(1)) < ENOUGH_VIDEOS:
+        raise too_few(labels.count(0), labels.count(1), ENOUGH_VIDEOS)
+    return crops
+
+
+def calibrate(model: Path, split: Path, false_positives: float = 0.05) -> Calibration:
+    """Fit on the videos of ``crops_to_fit``; ``model`` is an .xml with scale 1 and offset 0."""
     classifier = Classifier(model)
     videos: dict[tuple[str, int], list[float]] = defaultdict(list)
-    crops = without_stills([c for c in read_split(split, "val") if not c.augmented])
-    for crop, raw in crop_logits(crops, split, classifier):
+    for crop, raw in crop_logits(crops_to_fit(split), split, classifier):
         if raw is not None:
             videos[crop.video, crop.is_fake].append(raw)
     labels = np.array([key[1] for key in videos])

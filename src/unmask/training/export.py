@@ -18,7 +18,7 @@ from unmask.outputs import in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
 from unmask.training.batches import read_crop
-from unmask.training.calibrate import calibrate, calibrate_held_out
+from unmask.training.calibrate import calibrate, calibrate_held_out, crops_to_fit
 from unmask.verdict import sigmoid
 
 PARITY = 1e-4
@@ -41,6 +41,8 @@ def export(
     ``held_out.csv`` on those; else they change nothing. ``int8_crops`` is as in ``quantize``.
     Returns a summary; raises ModelError when the exported model does not agree.
     """
+    if calibrate_on and not calibrate_on.is_file():
+        crops_to_fit(calibrate_on)  # too few of them are told before a minute's work
     keras_model = model_file.load(model)
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)

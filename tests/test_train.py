@@ -101,7 +101,11 @@ def test_other_pixels_or_another_run_are_not_gone_on_with(split_folder, tmp_path
     crops, folder = read_index(split_folder), tmp_path / "split"
     shutil.copytree(split_folder, folder)
     quick = QUICK | {"epochs": 1, "steps_per_epoch": 2, "schedule": "cosine"}
+    (tmp_path / "run" / "tmpx.partial").mkdir(parents=True)  # left by a run that was killed
+    for name in ("xception_best.h5.1.partial", "thesis.partial"):
+        (tmp_path / "run" / name).touch()
     first = fit(folder, tmp_path / "run", **quick)
+    assert [path.name for path in (tmp_path / "run").glob("*.partial")] == ["thesis.partial"]
     assert 0 < first.history[0]["learning_rate"] <= quick["learning_rate"]
     write_index(folder, [replace(crop, blur=crop.blur + 1) for crop in crops])
     with pytest.raises(DatasetError, match="the crops changed"):

@@ -1,6 +1,7 @@
 """Where the files go that are made of the inputs, one for each, and how a file is written."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from unmask.errors import UnmaskError, UsageError
 
 ANNOTATED = ".annotated"
 """What the names of annotated copies in a folder end in, before the ending and a number."""
+
+HALF_WRITTEN = ".partial"
+"""What the names of files and folders end in that are being written."""
 
 _PAGE_MARK = b"(Unmask report)</title>"  # ends the title of every page that was made here
 _ANOTHER_FILE = "give --json another file"
@@ -134,7 +138,7 @@ def exclusive(target: Path, instead: str = _ANOTHER_FILE) -> Iterator[IO[str]]:
 def in_one_step(target: Path) -> Iterator[Path]:
     """Gives a file to write into, which then becomes ``target``: that is whole or as it was."""
     # The process id keeps two runs from writing into each other's file.
-    partial = target.with_name(f"{_short(target.name)}.{os.getpid()}.partial")
+    partial = target.with_name(f"{_short(target.name)}.{os.getpid()}{HALF_WRITTEN}")
     try:
         yield partial
         partial.replace(target)
@@ -144,6 +148,15 @@ def in_one_step(target: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def delete_half_written(folder: Path) -> None:
+    """Delete what a killed run of ours left in a folder; nobody may be writing there now."""
+    for left in folder.glob(f"*{HALF_WRITTEN}"):
+        if left.is_dir() and left.name.startswith("tmp"):
+            shutil.rmtree(left)
+        elif left.name.removesuffix(HALF_WRITTEN).rpartition(".")[2].isdigit():  # a process
+            left.unlink()
 
 
 def _check_writable(folder: Path, option: str) -> None:

@@ -14,7 +14,7 @@ from unmask import __version__
 from unmask.card import weights_sha256
 from unmask.errors import DatasetError, ModelError
 from unmask.faces import resized
-from unmask.outputs import in_one_step
+from unmask.outputs import HALF_WRITTEN, in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
 from unmask.training.batches import read_crop
@@ -185,7 +185,7 @@ def _write_runtime_form(model, target: Path, size: int) -> None:
 @contextmanager
 def all_at_once(target: Path) -> Iterator[Path]:
     """Gives an .xml to write, with .bin and .json beside, which then become ``target`` and its."""
-    with TemporaryDirectory(dir=target.parent) as folder:
+    with TemporaryDirectory(dir=target.parent, suffix=HALF_WRITTEN) as folder:
         partial = Path(folder) / target.name
         yield partial
         for suffix in (".bin", ".json", ".xml"):

@@ -10,7 +10,7 @@ import numpy as np
 from unmask.data.augment import Augmentation
 from unmask.data.index import Crop, read_split, without_stills
 from unmask.data.pseudo_fakes import parse_shares
-from unmask.outputs import exclusive
+from unmask.outputs import delete_half_written, exclusive
 from unmask.settings import resolve
 from unmask.training import model_file, xception
 from unmask.training.average import Average
@@ -70,6 +70,8 @@ def fit(split: Path, output: Path, **given) -> Fitted:
     train = read_split(split, "train")
     output.mkdir(parents=True, exist_ok=True)
     with exclusive(output / ".lock", "train into another folder"):
+        for folder in (output, output / "features"):
+            delete_half_written(folder)
         if settings.head == "moments":
             return _fit_moments(split, output, settings, train)
         run = _Run(split, output, settings, train, read_split(split, "val"))

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import h5py
 
 from unmask.errors import ModelError
-from unmask.outputs import in_one_step
+from unmask.outputs import HALF_WRITTEN
 from unmask.training.xception import LAST_BLOCK, head_of, in_float32, take_layers
 
 # isort: split
@@ -78,10 +78,12 @@ def load(path: Path) -> keras.Model:
 def save(model: keras.Model, path: Path, size: int = 256) -> None:
     """Write an ``.h5`` that any Keras 3 loads: float32, without optimizer state, in one step."""
     plain = in_float32(model, size)
-    with TemporaryDirectory(dir=path.parent) as folder, in_one_step(path) as packed:
-        plain.save(Path(folder) / path.name)
-        with h5py.File(Path(folder) / path.name) as source, h5py.File(packed, "w") as target:
+    with TemporaryDirectory(dir=path.parent, suffix=HALF_WRITTEN) as folder:
+        large, packed = Path(folder) / "large.h5", Path(folder) / path.name
+        plain.save(large)
+        with h5py.File(large) as source, h5py.File(packed, "w") as target:
             _pack(source, target)
+        packed.replace(path)
 
 
 def _pack(source: h5py.Group, target: h5py.Group) -> None:

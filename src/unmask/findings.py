@@ -11,7 +11,7 @@ import numpy as np
 from unmask.card import Card
 from unmask.quality import COLOURLESS, is_colourless
 from unmask.report import Report, TrackReport
-from unmask.settings import SETTINGS
+from unmask.settings import SETTINGS, VIDEO_SETTINGS
 from unmask.text import count, span
 from unmask.verdict import most_possible
 
@@ -29,11 +29,6 @@ COMPRESSED = 0.05
 
 FEW_FRAMES = 8
 """Fewer judged frames than this make a verdict that hangs on single frames."""
-
-_SHAPES_VERDICTS = (
-    "every", "max_frames", "sampling", "detection_size", "detection_score", "min_face",
-    "aggregate", "min_track_frames",
-)  # fmt: skip
 
 ADVICE = {
     "fake": "Look at the faces below, and at where the file comes from, before you publish or act "
@@ -77,7 +72,7 @@ def unlike_measured(report: Report, settings: SimpleNamespace, card: Card) -> li
     asked = [
         setting.option
         for setting in SETTINGS
-        if setting.name in _SHAPES_VERDICTS and getattr(settings, setting.name) != setting.default
+        if setting.name in VIDEO_SETTINGS and getattr(settings, setting.name) != setting.default
     ]
     if report.model.calibration:
         asked.append("--calibration")

@@ -271,6 +271,13 @@ SETTINGS: tuple[Setting, ...] = (
 # fmt: on
 
 
+VIDEO_SETTINGS = (
+    "every", "max_frames", "sampling", "detection_size", "detection_score", "min_face", "aggregate",
+    "min_track_frames",
+)  # fmt: skip
+"""Of these, which frames and faces of a video are judged and how they are taken together."""
+
+
 def for_command(command: str) -> list[Setting]:
     """The settings that ``unmask COMMAND`` has, in the table's order."""
     return [s for s in SETTINGS if command in s.commands]

@@ -22,7 +22,7 @@ from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UsageError
 from unmask.outputs import in_one_step
 from unmask.robustness import ALTERATIONS, check_sampling
-from unmask.settings import resolve
+from unmask.settings import VIDEO_SETTINGS, resolve
 from unmask.training import plots
 from unmask.training.altered import Comparison, compare
 from unmask.training.breakdown import aggregations, by_quality
@@ -35,10 +35,7 @@ from unmask.verdict import Rule
 # What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
 # made anew from the probabilities.
 _CROP_SETTINGS = ("precision",)
-_VIDEO_SETTINGS = (
-    "every", "max_frames", "sampling", "detection_size", "detection_score", "min_face", "aggregate",
-    "min_track_frames", "precision",
-)  # fmt: skip
+_VIDEO_SETTINGS = (*VIDEO_SETTINGS, *_CROP_SETTINGS)
 
 
 def evaluate(

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.data import records
+from unmask.data.deal import assign, parse_ratios
 from unmask.data.index import Crop, read_index, read_split, write_index
 from unmask.data.quality import is_whole_png
-from unmask.data.split import assign, check_no_leak, parse_ratios, split
+from unmask.data.split import check_no_leak, split
 from unmask.errors import DatasetError, SettingError
 
 

@@ -68,7 +68,7 @@ class Analyzer:
             )  # fmt: skip
             classifier = pool.submit(
                 Classifier, s.model or None, s.threads, s.precision, s.calibration or None,
-                self._streams,
+                self._streams, s.device,
             )  # fmt: skip
         self.detector, self.classifier = detector.result(), classifier.result()
         self.rule = Rule.of(s)

@@ -1,8 +1,9 @@
 """What a model is and says of itself: three files side by side. Loads no runtime.
 
 ``NAME.xml`` and ``NAME.bin`` are the network, which carries its own scaling of the pixels;
-``NAME.json`` is its card: name, version, sha256, input size and calibration. 'unmask export' makes
-all three from a trained ``.h5``.
+``NAME.json`` is its card: name, version, sha256, input size and calibration. ``NAME.onnx`` is the
+same network for NVIDIA's processors and other programs. 'unmask export' makes all four from a
+trained ``.h5``.
 """
 
 import hashlib
@@ -57,7 +58,8 @@ class Card:
     ``sha256`` is its ``weights_sha256``; ``input_size`` the side of a crop in pixels; ``scale`` and
     ``offset`` calibrate: logit * scale + offset, to which the ``photo_offset`` is added where the
     face is in a photo. ``calibration`` is the sha256 of the user's calibration file that is in
-    them, None without one. ``measured`` is None where nobody recorded how good the model is.
+    them, None without one. ``measured`` is None where nobody recorded how good the model is,
+    ``onnx_sha256`` where no .onnx beside it is to be run.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Card:
     calibration: str | None = None
     measured: Measured | None = None
     photo_offset: float = 0.0
+    onnx_sha256: str | None = None
 
 
 def find_model(model: str | Path | None) -> Path:
@@ -86,6 +89,24 @@ def read_card(model: str | Path | None, calibration: str | Path | None = None) -
     return calibrated(card, calibration) if calibration else card
 
 
+def find_onnx(model: Path, card: Card) -> Path:
+    """The .onnx beside a model (an .xml), once it is known to be what its card says.
+
+    Raises ModelError when there is none that can be run.
+    """
+    path = model.with_suffix(".onnx")
+    if not card.onnx_sha256:
+        raise ModelError(
+            f"{model.name} runs on the ordinary processor only: make it again with 'unmask export' "
+            "(its int8 form never runs elsewhere), or leave --device away"
+        )
+    if not path.is_file():
+        raise ModelError(f"{path.name} not found in {path.parent}: {_again(model)}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card.onnx_sha256:
+        raise ModelError(f"{path.name} is not what its card says: {_again(model)}")
+    return path
+
+
 def weights_sha256(model: Path) -> str:
     """The checksum of a model (an .xml): of that file followed by its .bin."""
     return hashlib.sha256(model.read_bytes() + model.with_suffix(".bin").read_bytes()).hexdigest()
@@ -94,9 +115,7 @@ def weights_sha256(model: Path) -> str:
 def _read_card(path: Path) -> Card:
     """The card of the model at ``path`` (an .xml file), once its weights are known to fit it."""
     _check_name(path)
-    again = (
-        "reinstall Unmask" if path == SHIPPED else f"make {path.stem} again with 'unmask export'"
-    )
+    again = _again(path)
     files = [path, path.with_suffix(".bin"), path.with_suffix(".json")]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -109,6 +128,7 @@ def _read_card(path: Path) -> Card:
             int(fields["input_size"]), float(calibration["scale"]), float(calibration["offset"]),
             measured=Measured(**fields["measured"]) if fields.get("measured") else None,
             photo_offset=float(calibration.get("photo_offset", 0.0)),
+            onnx_sha256=fields.get("onnx_sha256"),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{files[2].name} is no model card ({error!r}): {again}") from None
@@ -118,6 +138,13 @@ def _read_card(path: Path) -> Card:
     if weights_sha256(path) != card.sha256:
         raise ModelError(f"{path.name} or {files[1].name} is not what its card says: {again}")
     return card
+
+
+def _again(model: Path) -> str:
+    """What to do about files that are missing or damaged."""
+    return (
+        "reinstall Unmask" if model == SHIPPED else f"make {model.stem} again with 'unmask export'"
+    )
 
 
 def _check_name(path: Path) -> None:

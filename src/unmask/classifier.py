@@ -5,25 +5,30 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.card import find_model, read_card
+from unmask.card import find_model, find_onnx, read_card
 from unmask.errors import ModelError
-from unmask.runtime import compile_model
+from unmask.runtime import CudaNetwork, compile_model
 
 
 class Classifier:
     """Tells how fake face crops look. Loaded once, used for any number of videos.
 
     ``model`` None or 'shipped' is Unmask's own; ``calibration`` a file that 'unmask calibrate'
-    made for it. So many threads as it has ``streams`` may use it side by side. Raises ModelError
-    when a file is missing, is damaged or does not fit.
+    made for it. So many threads as it has ``streams`` may use it side by side; on the ``device``
+    'cuda', an NVIDIA processor, any. Raises ModelError when a file is missing, is damaged or does
+    not fit, or the device cannot be used.
     """
 
     def __init__(
         self, model: str | Path | None = None, threads: int = 0, precision: str = "auto",
-        calibration: str | Path | None = None, streams: int = 1,
+        calibration: str | Path | None = None, streams: int = 1, device: str = "cpu",
     ):  # fmt: skip
         self.card = read_card(model, calibration)
-        self._network = compile_model(find_model(model), threads, precision, streams)
+        path = find_model(model)
+        if device == "cuda":
+            self._network = CudaNetwork(find_onnx(path, self.card), precision)
+        else:
+            self._network = compile_model(path, threads, precision, streams)
 
     def logits(self, crops: np.ndarray, is_photo: bool | Sequence[bool] = False) -> np.ndarray:
         """Calibrated logits of fake, ``float32`` (n,), of RGB ``uint8`` crops (n, S, S, 3).
@@ -46,7 +51,7 @@ class Classifier:
                 f"the model {self.card.name} {self.card.version} cannot tell where it looks: "
                 "export it again with 'unmask export'"
             ) from None
-        return self._calibrated(raw, is_photo)
+        return self._calibrated(raw.reshape(raw.shape[:3]), is_photo)
 
     def _calibrated(self, raw: np.ndarray, is_photo: bool | Sequence[bool]) -> np.ndarray:
         if not np.isfinite(raw).all():

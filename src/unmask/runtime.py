@@ -1,7 +1,12 @@
-"""The inference runtime's door: everything that detection knows about OpenVINO is in here."""
+"""The door to the inference runtimes: all that detection knows about them is in here.
+
+OpenVINO runs on the processor; ONNX Runtime (extra 'cuda'), for who asks for it, on NVIDIA's.
+"""
 
 import queue
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +15,11 @@ import numpy as np
 import openvino
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from unmask.errors import ModelError
+from unmask.errors import ModelError, installation
 from unmask.processors import processors
 
 WEIGHTS = Path(__file__).parent / "weights"
+CUDA = "CUDAExecutionProvider"
 
 
 @lru_cache(maxsize=1)
@@ -72,6 +78,50 @@ def compile_model(
         return Network(_core().compile_model(model, "CPU", config), streams)
     except RuntimeError as error:
         raise ModelError(f"{path.name} is no model that can be run: {error}") from None
+
+
+class CudaNetwork:
+    """A classifier on an NVIDIA processor, called as a Network is. Safe to share by threads.
+
+    ``path`` is an ONNX that 'unmask export' wrote; ``precision`` 'f32' forbids TensorFloat-32.
+    Raises ModelError where it cannot run there: ONNX Runtime itself would quietly take the ordinary
+    processor instead.
+    """
+
+    def __init__(self, path: Path, precision: str = "auto"):
+        how = f"{installation('cuda')} in Unmask's folder, or leave --device away"
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ModelError(f"--device cuda needs ONNX Runtime for NVIDIA: {how}") from None
+        if CUDA not in onnxruntime.get_available_providers():
+            raise ModelError(
+                "--device cuda: the ONNX Runtime that is installed is not the one for NVIDIA: "
+                f"pip uninstall -y onnxruntime onnxruntime-gpu, then {how}"
+            )
+        options = {
+            "use_tf32": "0" if precision == "f32" else "1",
+            # Else each new size of a batch is tried out with every algorithm there is.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        with redirect_stdout(sys.stderr):  # it prints what it misses, maybe into someone's JSON
+            onnxruntime.preload_dlls()  # those that pip installed
+            try:
+                self._session = onnxruntime.InferenceSession(path, providers=[(CUDA, options)])
+            except Exception as error:
+                raise ModelError(f"{path.name} cannot be run: {error}") from None
+        if CUDA not in self._session.get_providers():
+            raise ModelError(
+                "--device cuda: no NVIDIA processor can be used; what ONNX Runtime says of it is "
+                "above. Check that nvidia-smi shows one, and that its driver is as new as the "
+                "CUDA that is named there, or leave --device away"
+            )
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, crops: np.ndarray) -> Mapping[Any, np.ndarray]:
+        """The outputs by name, of RGB ``uint8`` crops (n, S, S, 3)."""
+        pixels = crops.astype(np.float32) / 255
+        return dict(zip(self._names, self._session.run(None, {"crops": pixels}), strict=True))
 
 
 def _from_rgb(model: openvino.Model, mean_bgr: Sequence[float]) -> openvino.Model:

@@ -141,6 +141,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("precision", "auto", "'auto' takes bfloat16 where the processor has it, and finds "
             "faces in eight bits; 'f32' is the same on every machine", _ANALYSIS,
             choices=("auto", "f32")),
+    Setting("device", "cpu", "where faces are judged: the ordinary processor, or an NVIDIA one "
+            "(extra 'cuda')", ("detect", "evaluate", "compare", "calibrate"),
+            choices=("cpu", "cuda")),
     # From videos to face crops.
     Setting("manifest", "", "CSV with path,label[,group,split,method,dataset] instead of a folder",
             ("preprocess",)),

@@ -34,7 +34,7 @@ from unmask.verdict import Rule
 
 # What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
 # made anew from the probabilities.
-_CROP_SETTINGS = ("precision",)
+_CROP_SETTINGS = ("precision", "device")
 _VIDEO_SETTINGS = (*VIDEO_SETTINGS, *_CROP_SETTINGS)
 
 
@@ -102,7 +102,9 @@ def evaluate(
             protocol += f"; all splits of the manifest are taken together: {counts}"
     else:
         used = {name: getattr(values, name) for name in _CROP_SETTINGS}
-        classifier = Classifier(network, values.threads, values.precision, values.calibration)
+        classifier = Classifier(
+            network, values.threads, values.precision, values.calibration, device=values.device
+        )
         card = classifier.card
         own = [crop for crop in crops if not crop.augmented]
         if not own:

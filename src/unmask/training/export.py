@@ -1,7 +1,8 @@
 """From a trained ``.h5`` to ONNX and to the form that detection runs, checked for parity."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,9 @@ from unmask.training.batches import read_crop
 from unmask.training.calibrate import calibrate, calibrate_held_out, crops_to_fit
 from unmask.verdict import sigmoid
 
+OUTPUTS = ("probability", "logit", "evidence")
+"""What the exported network gives: of fake, and what each cell says of it."""
+
 PARITY = 1e-4
 """The largest difference in probability that ONNX may show against the h5."""
 
@@ -34,6 +38,9 @@ def export(
     false_positives: float = 0.05,
 ) -> str:
     """Write ``NAME.onnx``, ``NAME.xml``, ``NAME.bin`` and the card ``NAME.json`` into ``output``.
+
+    The ONNX takes RGB crops from 0 to 1, (n, S, S, 3), and gives OUTPUTS: (n, 1), (n, 1) and
+    (n, h, w, 1).
 
     ``crops`` is a folder of face pictures on which h5 and ONNX must agree within PARITY (default:
     noise of every coarseness, so that a model can be exported anywhere). With a split folder to
@@ -51,14 +58,14 @@ def export(
     pixels = batch.astype(np.float32) / 255
     expected = keras_model.predict(pixels, verbose=0)[:, 0]
     with in_one_step(target.with_suffix(".onnx")) as onnx, all_at_once(target) as partial:
-        write_onnx(keras_model, onnx)
+        write_onnx(xception.with_evidence(keras_model), onnx, OUTPUTS)
         from_onnx = compile_model(onnx, precision="f32")(pixels)[0][:, 0]
         difference = float(np.abs(expected - from_onnx).max())
         if not difference < PARITY:
             raise ModelError(
                 f"the ONNX differs from {model.name} by {difference:.1e}: do not use it"
             )
-        _write_runtime_form(xception.with_evidence(keras_model), partial, size)
+        _write_runtime_form(onnx, partial, size)
         logits = [compile_model(partial, precision=how)(batch)[0] for how in ("f32", "auto")]
         exact, usual = (np.abs(expected - [*map(sigmoid, each[:, 0])]).max() for each in logits)
         if calibrate_on:
@@ -115,14 +122,25 @@ def runtime_form(model: Path) -> Path:
     return target
 
 
-def write_onnx(model, path: Path) -> None:
-    """A Keras model as ONNX, whose input is called ``crops``."""
+def write_onnx(model, path: Path, outputs: Sequence[str] = ()) -> None:
+    """A Keras model as ONNX; its input is called ``crops``, its ``outputs`` as is said."""
+    import onnx
     import tensorflow as tf
     import tf2onnx
 
+    def judge(crops):
+        found = model(crops, training=False)
+        return dict(zip(outputs, found, strict=True)) if outputs else found
+
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="crops")]
-    function = tf.function(lambda crops: model(crops, training=False), input_signature=signature)
-    tf2onnx.convert.from_function(function, signature, opset=17, output_path=str(path))
+    function = tf.function(judge, input_signature=signature)
+    network, _ = tf2onnx.convert.from_function(function, signature, opset=17)
+    if outputs:  # the converter has sorted them by name
+        by_name = {output.name: output for output in network.graph.output}
+        ordered = [by_name[name] for name in outputs]
+        del network.graph.output[:]
+        network.graph.output.extend(ordered)
+    onnx.save(network, path)
 
 
 def compiled(model) -> Network:
@@ -147,22 +165,16 @@ def _pictures(folder: Path | None, size: int) -> np.ndarray:
     return np.stack(pictures[:32])
 
 
-def _write_runtime_form(model, target: Path, size: int) -> None:
+def _write_runtime_form(onnx: Path, target: Path, size: int) -> None:
     """OpenVINO IR (an .xml) that takes uint8 pictures and gives logit and evidence, and its card.
 
-    ``model`` is what ``xception.with_evidence`` made. The logit, not the probability: in bfloat16 a
-    sigmoid would be 1 from 0.998 on.
+    The logit, not the probability: in bfloat16 a sigmoid would be 1 from 0.998 on.
     """
-    from openvino import opset13 as ops
     from openvino.preprocess import PrePostProcessor
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "evidence.onnx"
-        write_onnx(model, path)
-        onnx = openvino.Core().read_model(path)
-    logit, evidence = (output.node.input_value(0) for output in onnx.outputs)
-    evidence = ops.squeeze(evidence, np.int64([3]))
-    network = openvino.Model([logit, evidence.output(0)], onnx.get_parameters(), "xception")
+    whole = openvino.Core().read_model(onnx)
+    logit, evidence = (whole.output(name).node.input_value(0) for name in OUTPUTS[1:])
+    network = openvino.Model([logit, evidence], whole.get_parameters(), "xception")
     network.reshape([-1, size, size, 3])
     steps = PrePostProcessor(network)
     steps.input().tensor().set_element_type(openvino.Type.u8)
@@ -176,6 +188,7 @@ def _write_runtime_form(model, target: Path, size: int) -> None:
         "name": "xception",
         "version": __version__,
         "sha256": weights_sha256(target),
+        "onnx_sha256": hashlib.sha256(onnx.read_bytes()).hexdigest(),
         "input_size": size,
         "calibration": {"scale": 1.0, "offset": 0.0},
     }

@@ -37,7 +37,7 @@ _SAVE_SECONDS = 300
 def below(model: keras.Model) -> Network:
     """Of a network with the head 'moments': crops -> what the branch sees, and its evidence."""
     seen = model.get_layer(BRANCHES_AT).input
-    return compiled(keras.Model(model.input, [seen, with_evidence(model).outputs[1]]))
+    return compiled(keras.Model(model.input, [seen, with_evidence(model).outputs[2]]))
 
 
 def learn(

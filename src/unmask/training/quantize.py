@@ -85,7 +85,8 @@ def _write(model: Path, target: Path, crops: np.ndarray) -> None:
     )
     openvino.save_model(quantized, target, compress_to_fp16=True)
     card = json.loads(model.with_suffix(".json").read_text())
-    card.pop("measured", None)  # that was another network
+    for of_another in ("measured", "onnx_sha256"):
+        card.pop(of_another, None)
     card |= {"sha256": weights_sha256(target), "precision": "int8"}
     target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
 

@@ -208,7 +208,9 @@ def head_of(model: keras.Model) -> str:
 
 
 def with_evidence(model: keras.Model) -> keras.Model:
-    """The network with outputs logit, (n, 1), and evidence, (n, h, w, 1), whose mean is the logit.
+    """The network with outputs probability and logit, (n, 1), and evidence, (n, h, w, 1).
+
+    The logit is the mean of the evidence.
 
     A cell is 32 pixels wide, whichever the head. Evidence is the class activation map (Zhou et al.,
     CVPR 2016, arXiv 1512.04150): what the last layer, which is linear, makes of each cell before
@@ -238,7 +240,8 @@ def with_evidence(model: keras.Model) -> keras.Model:
         start = stop
     evidence = keras.layers.Add(name="evidence")(maps) if len(maps) > 1 else maps[0]
     logit = keras.layers.GlobalAveragePooling2D(name="logit")(evidence)
-    return keras.Model(model.input, [logit, evidence])
+    probability = keras.layers.Activation("sigmoid", name="probability")(logit)
+    return keras.Model(model.input, [probability, logit, evidence])
 
 
 def for_training(model: keras.Model) -> keras.Model:

@@ -162,7 +162,7 @@ def judge(order: Order, folder: Path, tell: Tell) -> dict[str, Any]:
     cv2.setNumThreads(order.threads)
     file = source(folder, order.kind)
     _check_length(file, order.longest_video)
-    analyzer = Analyzer(**order.settings, threads=order.threads, provenance=True)
+    analyzer = Analyzer(**order.settings, threads=order.threads, provenance=True, device="cpu")
     exhibits, live = Exhibits(), Live(tell)
     report = analyzer.analyze(file, on_progress=live.progress, exhibits=exhibits, on_face=live.face)
     live.finish()

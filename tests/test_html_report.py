@@ -15,7 +15,7 @@ from unmask.card import SHIPPED, Card, Measured
 from unmask.credentials import Credentials, Signer
 from unmask.errors import ModelError, UsageError
 from unmask.explain import Exhibit, Exhibits
-from unmask.html_report import plan_pages, render, shown_people, write_page
+from unmask.html_report import plan_pages, render, shown_people
 from unmask.provenance import Provenance
 from unmask.report import FrameReport, ModelReport, Report, Timings, TrackReport, VideoReport
 from unmask.robustness import ALTERATIONS, AlteredVerdict
@@ -359,15 +359,6 @@ def test_where_pages_go(tmp_path):
 def test_robustness_without_a_page_is_refused(fake_clip, capsys):
     assert cli.main(["detect", str(fake_clip), "--robustness"]) == 2
     assert "--html" in capsys.readouterr().err
-
-
-def test_a_page_is_there_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "page.html"
-    write_page(target, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_page(target, "new \udce9")
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def model_copy(folder) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unmask.errors import UsageError
-from unmask.outputs import exclusive, is_page, plan
+from unmask.outputs import exclusive, is_page, plan, write_whole
 
 
 def test_many_inputs_of_one_name_are_planned_in_no_time(tmp_path, monkeypatch):
@@ -44,3 +44,12 @@ def test_a_page_is_told_from_others(tmp_path):
     assert is_page(page)
     assert is_page(page, "abc1")
     assert not is_page(page, "abc2")
+
+
+def test_a_text_is_there_whole_or_as_it_was(tmp_path):
+    target = tmp_path / "page.html"
+    write_whole(target, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(target, "new \udce9")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

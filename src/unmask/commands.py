@@ -195,15 +195,14 @@ def calibrate(args: argparse.Namespace, settings: SimpleNamespace) -> int:
 def compare(args: argparse.Namespace, settings: SimpleNamespace) -> int:
     """Print the table, or write it as JSON."""
     from unmask.compare import compare, print_comparison
-    from unmask.outputs import check_json, in_one_step
+    from unmask.outputs import check_json, write_whole
 
     check_json(args.json, [Path(args.a), Path(args.b), *args.paths])
     found = compare(args.a, args.b, args.paths, **vars(settings))
     if args.json == "-":
         print(found.to_json())
     elif args.json:
-        with in_one_step(Path(args.json)) as partial:
-            partial.write_text(found.to_json() + "\n", encoding="utf-8")
+        write_whole(Path(args.json), found.to_json() + "\n")
     else:
         print_comparison(found)
     return 0

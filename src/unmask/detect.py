@@ -10,7 +10,7 @@ from unmask.console import JsonLines, Table
 from unmask.errors import UnmaskError, UsageError
 from unmask.explain import Exhibits
 from unmask.inputs import find_inputs
-from unmask.outputs import check_json, check_pages, is_page
+from unmask.outputs import check_json, check_pages, is_page, write_whole
 from unmask.report import Report
 from unmask.resume import kept_reports
 from unmask.robustness import AlteredVerdict, check_sampling, verdicts_when_altered
@@ -103,7 +103,7 @@ def _write_page(
         report, people, card=analyzer.classifier.card, settings=analyzer.settings,
         command_line=command_line, cuts=exhibits.cuts, altered=altered,
     )  # fmt: skip
-    html_report.write_page(page, html)
+    write_whole(page, html)
 
 
 def _annotate(

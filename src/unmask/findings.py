@@ -11,7 +11,7 @@ import numpy as np
 from unmask.card import Card
 from unmask.quality import COLOURLESS, is_colourless
 from unmask.report import Report, TrackReport
-from unmask.settings import SETTINGS, VIDEO_SETTINGS
+from unmask.settings import VIDEO_SETTINGS, changed
 from unmask.text import count, span
 from unmask.verdict import most_possible
 
@@ -69,11 +69,7 @@ def rate(figure: Sequence[float | None], cases: int = 0) -> str:
 
 def unlike_measured(report: Report, settings: SimpleNamespace, card: Card) -> list[str]:
     """The options by which a report differs from those that the card's figures were measured on."""
-    asked = [
-        setting.option
-        for setting in SETTINGS
-        if setting.name in VIDEO_SETTINGS and getattr(settings, setting.name) != setting.default
-    ]
+    asked = [s.option for s in changed("detect", vars(settings)) if s.name in VIDEO_SETTINGS]
     if report.model.calibration:
         asked.append("--calibration")
     if card.measured and report.threshold != card.measured.threshold:

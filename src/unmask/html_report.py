@@ -24,7 +24,7 @@ from unmask.errors import UsageError
 from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
 from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, unlike_measured, warnings
 from unmask.mesh import FaceMesh
-from unmask.outputs import in_one_step, plan
+from unmask.outputs import plan
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.robustness import ALTERATIONS, LONGEST_SECONDS, AlteredVerdict
 from unmask.text import clock, printable
@@ -65,12 +65,6 @@ def plan_pages(inputs: Sequence[Path], target: Path) -> list[Path]:
         if not target.parent.is_dir():
             raise UsageError(f"there is no folder {target.parent}: make it, or give another")
     return pages
-
-
-def write_page(target: Path, html: str) -> None:
-    """Write a page; it is there whole, or not at all. Raises OSError."""
-    with in_one_step(target) as partial:
-        partial.write_text(html, encoding="utf-8")
 
 
 def shown_people(report: Report, exhibits: Exhibits, settings: SimpleNamespace) -> list[Person]:

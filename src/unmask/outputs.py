@@ -150,6 +150,12 @@ def in_one_step(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_whole(target: Path, text: str) -> None:
+    """Write a file of text, in UTF-8; it is there whole, or as it was. Raises OSError."""
+    with in_one_step(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def delete_half_written(folder: Path) -> None:
     """Delete what a killed run of ours left in a folder; nobody may be writing there now."""
     for left in folder.glob(f"*{HALF_WRITTEN}"):

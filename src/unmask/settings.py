@@ -286,6 +286,11 @@ def for_command(command: str) -> list[Setting]:
     return [s for s in SETTINGS if command in s.commands]
 
 
+def changed(command: str, values: Mapping[str, Any]) -> list[Setting]:
+    """The settings of a command that are not by default among ``values``, in the table's order."""
+    return [s for s in for_command(command) if values.get(s.name, s.default) != s.default]
+
+
 def resolve(command: str, given: Mapping[str, Any] | None = None) -> SimpleNamespace:
     """A command's settings: as ``given``, else environment, configuration file, default.
 

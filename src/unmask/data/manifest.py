@@ -51,7 +51,7 @@ def read_manifest(path: str | Path) -> list[Source]:
             header = [name.strip().lower() for name in next(reader, [])]
             lines = [(reader.line_num, row) for row in reader if any(v.strip() for v in row)]
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} is no CSV in UTF-8 ({error}): save it as one") from None
     missing = [column for column in ("path", "label") if column not in header]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import DatasetError
-from unmask.outputs import in_one_step
+from unmask.outputs import write_whole
 
 FOLDER = ".done"
 NO_FACE = "no face found"
@@ -84,5 +84,4 @@ def finished_ids(folder: Path) -> set[str]:
 
 
 def _write(path: Path, content: dict) -> None:
-    with in_one_step(path) as partial:
-        partial.write_text(json.dumps(content), encoding="utf-8")
+    write_whole(path, json.dumps(content))

@@ -15,8 +15,8 @@ from unmask.card import Card
 from unmask.data.index import ENOUGH_VIDEOS, LABELS
 from unmask.data.manifest import read_manifest
 from unmask.errors import DatasetError, UsageError
-from unmask.outputs import in_one_step
-from unmask.settings import for_command, resolve
+from unmask.outputs import write_whole
+from unmask.settings import changed, resolve
 from unmask.training import plots
 from unmask.training.calibrate import Calibration, fit_calibration, too_few
 from unmask.training.evaluate import evaluate
@@ -134,8 +134,7 @@ def _write(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "unmask_version": __version__,
     }  # fmt: skip
-    with in_one_step(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _summary(
@@ -169,8 +168,7 @@ def _detect_options(model: str | Path, settings: dict[str, Any]) -> list[str]:
     options = []
     if str(model) != "shipped":
         options += ["--model", str(Path(model).with_suffix(".xml"))]
-    for setting in for_command("detect"):
-        value = settings.get(setting.name, setting.default)
-        if value != setting.default and setting.name not in ("model", "calibration"):
-            options += [setting.option, str(value)]
+    for setting in changed("detect", settings):
+        if setting.name not in ("model", "calibration"):
+            options += [setting.option, str(settings[setting.name])]
     return options

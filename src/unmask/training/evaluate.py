@@ -20,7 +20,7 @@ from unmask.classifier import Classifier
 from unmask.data.index import read_split, without_stills
 from unmask.data.manifest import Source, read_manifest
 from unmask.errors import DatasetError, ModelError, UsageError
-from unmask.outputs import in_one_step
+from unmask.outputs import write_whole
 from unmask.robustness import ALTERATIONS, check_sampling
 from unmask.settings import VIDEO_SETTINGS, resolve
 from unmask.training import plots
@@ -167,8 +167,7 @@ def _record(found: Evaluation, name: str, path: Path) -> None:
         date=datetime.now(UTC).date().isoformat(),
     )
     card = json.loads(path.read_bytes()) | {"measured": asdict(measured)}
-    with in_one_step(path) as partial:
-        partial.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(card, indent=2, allow_nan=False) + "\n")
 
 
 def _runtime_model(model: str | Path) -> Path:
@@ -234,9 +233,10 @@ def _level(scores: Sequence[Score], rule: Rule, seed: int) -> Level:
 def _write(found: Evaluation) -> None:
     """The report, the JSON and the pictures."""
     folder, rule = found.output, found.rule
-    (folder / "metrics_report.txt").write_text(report_text(found), encoding="utf-8")
-    figures = json.dumps(found.as_dict(), indent=2, allow_nan=False)
-    (folder / "metrics.json").write_text(figures + "\n", encoding="utf-8")
+    write_whole(folder / "metrics_report.txt", report_text(found))
+    write_whole(
+        folder / "metrics.json", json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n"
+    )
     panels = [
         plots.Panel(
             name, level.whole,

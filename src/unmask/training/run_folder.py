@@ -13,7 +13,7 @@ import numpy as np
 from unmask import __version__
 from unmask.data.index import Crop
 from unmask.errors import DatasetError
-from unmask.outputs import in_one_step
+from unmask.outputs import in_one_step, write_whole
 from unmask.training.batches import Batches
 
 # isort: split
@@ -74,8 +74,7 @@ def run_card(settings: SimpleNamespace, crops: list[Crop], batches: Batches) -> 
 
 def write_card(card: dict, output: Path) -> None:
     """The run card as ``run.json``."""
-    with in_one_step(output / CARD_NAME) as partial:
-        partial.write_text(json.dumps(card, indent=2) + "\n")
+    write_whole(output / CARD_NAME, json.dumps(card, indent=2) + "\n")
 
 
 def write_history(history: list[dict], output: Path) -> None:

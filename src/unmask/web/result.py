@@ -23,7 +23,7 @@ from unmask.explain import Exhibits
 from unmask.findings import ADVICE, deciding, rate, seen, unlike_measured, warnings
 from unmask.html_report import Person, heat_picture, jpeg, render, shown_people
 from unmask.report import HEADLINES, Report, TrackReport
-from unmask.settings import for_command
+from unmask.settings import changed
 from unmask.text import clock, printable
 from unmask.video import is_image
 from unmask.web.files import FRAMES_CSV, REPORT_HTML, REPORT_JSON, RESULT
@@ -277,7 +277,7 @@ def _command_line(name: str, settings: SimpleNamespace) -> str:
     shown = vars(_without_folders(settings))
     given = [
         f"{s.option}={shown[s.name]}"
-        for s in for_command("detect")
-        if s.name not in ("threads", "provenance") and shown[s.name] != s.default
+        for s in changed("detect", shown)
+        if s.name not in ("threads", "provenance")
     ]
     return shlex.join(["unmask", "detect", *given, "--html", REPORT_HTML, "--", name])

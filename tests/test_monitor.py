@@ -26,7 +26,8 @@ def test_once_shows_what_is_done_what_failed_and_how_long_it_takes(tmp_path, cap
         write_record(tmp_path, Record(f"r{n}", "real", f"r{n}.mp4", faces=3,
                                       finished=now - 2 * n - 1))  # fmt: skip
     write_record(tmp_path, Record("f0", "fake", "f0.mp4", reason="no face found", finished=now - 9))
-    write_record(tmp_path, Record("f1", "fake", "[f1].mp4", reason="cut off", finished=now - 9))
+    write_record(tmp_path, Record("f1", "fake", "[f1]\x1b[2J.mp4", finished=now - 9,
+                                  reason="f1\udcff.mp4 is cut off"))  # fmt: skip
     write_record(tmp_path, Record("x", "real", "not in the plan"))
     (tmp_path / ".done/r30.json").write_text("{")  # half of a record is none
     monitor(tmp_path, once=True)
@@ -34,7 +35,7 @@ def test_once_shows_what_is_done_what_failed_and_how_long_it_takes(tmp_path, cap
     rows = [[word for word in line.split() if word.isalnum()] for line in shown.splitlines()]
     assert ["real", "20", "60", "60", "0", "0"] in rows
     assert ["fake", "2", "40", "0", "1", "1"] in rows
-    assert "[f1].mp4: cut off" in shown
+    assert "[f1]\\x1b[2J.mp4: f1\\xff.mp4 is cut off" in shown
     assert "min" in shown
     watch = Watch(tmp_path)
     assert watch.rate(now) == pytest.approx(21 / 39, rel=0.01)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -24,7 +25,7 @@ from unmask.data.augment import affine
 from unmask.data.index import Crop, read_index
 from unmask.data.manifest import Source, read_manifest, scan_dataset
 from unmask.data.preprocess import Summary, balanced, preprocess, video_id
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, UsageError
 from unmask.video import Video
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and limits")
@@ -257,6 +258,47 @@ def test_a_finished_folder_is_not_done_again(whole, dataset):
     assert run(dataset, whole).kept_from_before == len(times)
     assert record_times(whole) == times
     assert (whole / "index.csv").read_bytes() == before
+
+
+def test_a_folder_is_filled_by_one_run_at_a_time(whole, dataset, monkeypatch):
+    with records.held(whole), pytest.raises(UsageError, match=r"another run.*choose a new folder"):
+        run(dataset, whole)
+
+    def refuse(_):
+        raise OSError("this file system has no locks")
+
+    monkeypatch.setattr("unmask.outputs._lock", refuse)
+    run(dataset, whole)
+
+
+def test_a_run_that_was_killed_before_it_had_a_plan_is_no_obstacle(dataset, tmp_path):
+    with records.held(tmp_path / "out"):
+        pass
+    (tmp_path / "data/real").mkdir(parents=True)
+    shutil.copy(dataset / "real/still.jpg", tmp_path / "data/real")
+    assert preprocess(tmp_path / "data", tmp_path / "out").crops == Counter(real=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no text")
+def test_a_file_may_have_any_name(dataset, tmp_path):
+    frames = tmp_path / "data/real/walk"
+    frames.mkdir(parents=True)
+    shutil.copy(dataset / "real/frames/f0.png", frames / os.fsdecode(b"f\xff0.png"))
+    (frames / os.fsdecode(b"f\xff1.png")).touch()
+    (tmp_path / "data/real" / os.fsdecode(b"bad\xff\x1b[2J.mp4")).write_text("no video")
+    output = tmp_path / "out"
+    summary = str(preprocess(tmp_path / "data", output, every=1))
+    assert "bad\\xff\\x1b[2J.mp4: bad\\xff" in summary
+    assert "\x1b" not in summary
+    listed = (output / "failures.csv").read_bytes()
+    assert b"bad\\xff" in listed
+    found = [records.read_record(output, id) for id in records.finished_ids(output)]
+    assert all("\\xff" in record.reason + record.damage for record in found)
+    (bad,) = (record for record in found if record.reason)
+    # As an earlier version left it:
+    records.write_record(output, replace(bad, reason=bad.reason.replace("\\xff", "\udcff")))
+    preprocess(tmp_path / "data", output, every=1)
+    assert (output / "failures.csv").read_bytes() == listed
 
 
 def test_a_replaced_or_added_video_is_read(dataset, real_clip, tmp_path):

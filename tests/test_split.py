@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from unmask.data import records
 from unmask.data.deal import assign, parse_ratios
-from unmask.data.index import Crop, read_index, read_split, write_index
-from unmask.data.quality import is_whole_png
+from unmask.data.index import (
+    ENOUGH_VIDEOS,
+    Crop,
+    read_index,
+    read_split,
+    without_stills,
+    write_index,
+)
+from unmask.data.png import is_whole_png
 from unmask.data.split import check_no_leak, split
 from unmask.errors import DatasetError, SettingError
 
@@ -221,6 +228,21 @@ def test_the_datasets_own_split_is_kept(tmp_path):
     folder = write_crops(tmp_path / "torn", torn)
     with pytest.raises(DatasetError, match="'p3' into test and train"):
         split(folder, tmp_path / "out")
+
+
+def test_two_datasets_may_have_videos_of_the_same_names(tmp_path):
+    crops = [
+        replace(c, dataset=name, group=f"{name}/{c.group}", path=f"{name}/{name}_{c.path[5:]}")
+        for name in "ab"
+        for c in people(ENOUGH_VIDEOS // 2)
+    ]
+    summary = split(write_crops(tmp_path / "crops", crops), tmp_path / "out")
+    assert summary.videos.total() == 2 * ENOUGH_VIDEOS
+    still = replace(crops[0], video="still.jpg")
+    assert without_stills([*crops, still]) == crops
+    # A group of three videos is dealt before those of two, and so to the largest part.
+    alike = [crop("v", "real", "many", dataset=name) for name in "abc"]
+    assert assign([*alike, *people(2)], parse_ratios("70/15/15"), 0)["many"] == "train"
 
 
 def test_a_new_split_replaces_the_old_one_and_nothing_else(tmp_path):

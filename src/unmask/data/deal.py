@@ -61,7 +61,7 @@ def assign(crops: list[Crop], shares: dict[str, float], seed: int) -> dict[str, 
 
 def _weigh(crops: list[Crop]) -> Counter:
     """How many videos and crops of each label there are, by (label, unit)."""
-    videos = Counter((label, "videos") for label, _ in {(c.label, c.video) for c in crops})
+    videos = Counter((label, "videos") for _, label, *_ in {c.source for c in crops})
     return videos + Counter((crop.label, "crops") for crop in crops)
 
 

@@ -51,6 +51,11 @@ class Crop:
         return int(self.label == "fake")
 
     @property
+    def source(self) -> tuple[str, str, str, str]:
+        """Which video it is of; names alone are not enough, as two datasets may have the same."""
+        return self.dataset, self.label, self.method, self.video
+
+    @property
     def is_photo(self) -> bool:
         """Whether it was cut from a photo. Of crops without an index, nobody knows: False."""
         from unmask.video import is_image  # brings the decoder with it
@@ -127,5 +132,5 @@ def without_stills(crops: list[Crop]) -> list[Crop]:
     fake videos make a detector look better than it is.
     """
     moving = [crop for crop in crops if not crop.is_photo]
-    videos = Counter(label for label, _ in {(crop.label, crop.video) for crop in moving})
+    videos = Counter(label for _, label, *_ in {crop.source for crop in moving})
     return moving if min(videos[label] for label in LABELS) >= ENOUGH_VIDEOS else crops

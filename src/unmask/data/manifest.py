@@ -11,6 +11,7 @@ from pathlib import Path
 from unmask.data import records
 from unmask.data.index import LABELS, SPLITS
 from unmask.errors import DatasetError
+from unmask.text import in_unicode
 from unmask.video import is_image, is_media
 
 _LABEL_NAMES = {"real": "real", "0": "real", "fake": "fake", "1": "fake"}
@@ -129,8 +130,8 @@ def scan_dataset(folder: str | Path) -> list[Source]:
             continue
         for path in _media(label_folder, is_top=True):
             parents = path.relative_to(label_folder).parts[:-1]
-            method = _text(parents[0]) if label == "fake" and parents else ""
-            name = _text(path.relative_to(folder).as_posix())
+            method = in_unicode(parents[0]) if label == "fake" and parents else ""
+            name = in_unicode(path.relative_to(folder).as_posix())
             sources.append(Source(path, name, label, method=method))
     if not sources:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
@@ -216,7 +217,7 @@ def join_groups(sources: list[Source]) -> list[Source]:
     stated = {source.group for source in sources if source.label == "real"}
     by_name: dict[tuple[str, str], set[str]] = {}
     for source in (source for source in sources if source.label == "real"):
-        for name in {_stem(source), _text(source.path.name)} - stated:
+        for name in {_stem(source), in_unicode(source.path.name)} - stated:
             by_name.setdefault((source.dataset, name), set()).add(_own_group(source))
     for source in sources:
         if source.label == "real":
@@ -245,12 +246,7 @@ def _joined(
 
 
 def _stem(source: Source) -> str:
-    return _text(source.path.name if source.path.is_dir() else source.path.stem)
-
-
-def _text(name: str) -> str:
-    """A file name that can be written to a CSV, whatever bytes it is made of."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return in_unicode(source.path.name if source.path.is_dir() else source.path.stem)
 
 
 def _own_group(source: Source) -> str:

@@ -9,6 +9,7 @@ from unmask.data import records
 from unmask.data.index import LABELS
 from unmask.data.records import Plan, Record
 from unmask.errors import DatasetError
+from unmask.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +91,7 @@ def _table(watch: Watch) -> "Table":
 
     now = time.time()
     planned = Counter(watch.plan.videos.values())
-    title, caption = Text(str(watch.folder)), Text(_caption(watch, now))
+    title, caption = Text(printable(str(watch.folder))), Text(_caption(watch, now))
     table = Table(title=title, caption=caption, min_width=60)
     for name in ("", "videos done", "of", "faces", "no face", "failed"):
         table.add_column(name, justify="right" if name else "left")
@@ -119,7 +120,8 @@ def _caption(watch: Watch, now: float) -> str:
         ]
     failed = [r for r in watch.done.values() if r.reason and r.reason != records.NO_FACE]
     failed.sort(key=lambda record: record.finished)
-    return "\n".join([*lines, *(f"{r.video}: {r.reason}" for r in failed[-_SHOWN:])])
+    lines += (f"{record.video}: {record.reason}" for record in failed[-_SHOWN:])
+    return "\n".join(map(printable, lines))
 
 
 def _duration(seconds: float) -> str:

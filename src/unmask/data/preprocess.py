@@ -8,6 +8,8 @@ import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from unmask.data.manifest import Source, read_manifest, scan_dataset
 from unmask.data.records import NO_FACE, Plan, Record
 from unmask.data.workers import work
 from unmask.errors import DatasetError
+from unmask.outputs import in_one_step
 from unmask.settings import resolve
+from unmask.text import in_unicode, printable
 
 _SHOWN = 5  # failures that the summary lists
 _FREE_TO_CHANGE = (
@@ -74,7 +78,7 @@ class Summary:
         if not self.crops["fake"]:
             lines.append("warning: no fake crops: train with --pseudo-fakes 1, or add fakes")
         lines.append(f"next: unmask split {self.output}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def preprocess(dataset: str | Path, output: str | Path, **given: Any) -> Summary:
@@ -82,7 +86,8 @@ def preprocess(dataset: str | Path, output: str | Path, **given: Any) -> Summary
 
     ``given`` are settings of ``unmask preprocess``. Videos that cannot be read are recorded and
     skipped. Raises DatasetError when there is nothing to read, when ``output`` was made with other
-    settings, when nothing at all gave a crop, or when the disk is full.
+    settings, when nothing at all gave a crop, or when the disk is full. Raises UsageError while
+    another run fills ``output``.
     """
     output, s = Path(output), resolve("preprocess", given)
     sources = read_manifest(s.manifest) if s.manifest else scan_dataset(dataset)
@@ -91,13 +96,23 @@ def preprocess(dataset: str | Path, output: str | Path, **given: Any) -> Summary
     # What all crops of one folder must have in common.
     settings = {name: value for name, value in vars(s).items() if name not in _FREE_TO_CHANGE}
     settings["dataset"] = str(Path(s.manifest or dataset).resolve())
-    _claim(output, Plan(settings, {id: source.label for id, source in by_id.items()}))
+    plan = Plan(settings, {id: source.label for id, source in by_id.items()})
+    summary = Summary(output, left_out=len(sources) - len(chosen))
+    with _claimed(output, plan):
+        _run(summary, by_id, settings, s.workers)
+    return summary
 
+
+def _run(
+    summary: Summary, by_id: dict[str, Source], settings: dict[str, Any], workers: int
+) -> None:
+    """Cut what is not done, write the lists of all, and put into the summary what there is."""
+    output = summary.output
     done = {id: r for id, s in by_id.items() if (r := _finished(output, id, s))}
-    summary = Summary(output, kept_from_before=len(done), left_out=len(sources) - len(chosen))
+    summary.kept_from_before = len(done)
     jobs = [Job(id, source, output, settings) for id, source in by_id.items() if id not in done]
     faces_before = sum(record.faces for record in done.values())
-    for record in work(jobs, s.workers, len(done), faces_before):
+    for record in work(jobs, workers, len(done), faces_before):
         done[record.id] = record
 
     rows = []
@@ -110,16 +125,20 @@ def preprocess(dataset: str | Path, output: str | Path, **given: Any) -> Summary
         summary.damaged += bool(record.damage and record.crops)
         summary.frame_folders += source.path.is_dir()
         if record.reason:
-            summary.failures.append((source.name, record.reason))
-    with (output / "failures.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("video", "reason"), *summary.failures])
+            # Records of earlier versions may hold names that are no UTF-8.
+            summary.failures.append((source.name, in_unicode(record.reason)))
+    _write_failures(output / "failures.csv", summary.failures)
     if not rows:
         raise DatasetError(
             f"not one face in {len(by_id)} videos or images; first reason: "
             f"{': '.join(summary.failures[0])}. All are in {output / 'failures.csv'}"
         )
     write_index(output, rows)
-    return summary
+
+
+def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+    with in_one_step(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("video", "reason"), *failures])
 
 
 def video_id(source: Source) -> str:
@@ -155,25 +174,44 @@ def balanced(sources: list[Source], seed: int) -> list[Source]:
     return [s for s in sources if s.label == "real" or s.name in kept]
 
 
-def _claim(output: Path, plan: Plan) -> None:
-    """Make the output folder and its plan. Raises DatasetError if it belongs to another run."""
-    former = records.read_plan(output)
-    if former:
-        changed = [
-            f"{name} {former.settings.get(name)} -> {value}"
-            for name, value in plan.settings.items()
-            if former.settings.get(name) != value
-        ]
-        if changed:
-            raise DatasetError(
-                f"{output} holds crops made with other settings ({'; '.join(changed)}): give the "
-                "same settings to go on with it, or choose a new folder"
-            )
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+@contextmanager
+def _claimed(output: Path, plan: Plan) -> Iterator[None]:
+    """Makes the output folder and its plan, and keeps other runs off it meanwhile.
+
+    Raises DatasetError if it belongs to another dataset or holds something else, UsageError if
+    another run is at it.
+    """
+    _check_ours(output)
+    with records.held(output):
+        _check_same(output, plan)
+        records.write_plan(output, plan)
+        for label in LABELS:
+            (output / label).mkdir(exist_ok=True)
+        yield
+
+
+def _check_ours(output: Path) -> None:
+    """Raise DatasetError where there is something that no run of ours has left."""
+    if not output.exists() or records.read_plan(output):
+        return
+    # A run that was killed at once, or has just begun, may have left a folder for its plan alone.
+    if not output.is_dir() or {path.name for path in output.iterdir()} - {records.FOLDER}:
         raise DatasetError(f"{output} is not a folder of crops and not empty: choose a new folder")
-    for label in LABELS:
-        (output / label).mkdir(parents=True, exist_ok=True)
-    records.write_plan(output, plan)
+
+
+def _check_same(output: Path, plan: Plan) -> None:
+    """Raise DatasetError where the crops that are there were made with other settings."""
+    former = records.read_plan(output) or plan
+    changed = [
+        f"{name} {former.settings.get(name)} -> {value}"
+        for name, value in plan.settings.items()
+        if former.settings.get(name) != value
+    ]
+    if changed:
+        raise DatasetError(
+            f"{output} holds crops made with other settings ({'; '.join(changed)}): give the "
+            "same settings to go on with it, or choose a new folder"
+        )
 
 
 def _finished(output: Path, id: str, source: Source) -> Record | None:
@@ -186,5 +224,5 @@ def _finished(output: Path, id: str, source: Source) -> Record | None:
         return record
     for crop in crops:
         crop.unlink(missing_ok=True)
-    (output / records.FOLDER / f"{id}.json").unlink()
+    records.delete_record(output, id)
     return None

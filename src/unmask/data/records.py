@@ -3,18 +3,20 @@
 import json
 import os
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unmask.errors import DatasetError
-from unmask.outputs import write_whole
+from unmask.outputs import exclusive, write_whole
 
 FOLDER = ".done"
 NO_FACE = "no face found"
 """The reason of a record whose video was read but shows nobody."""
 
 _PLAN = "plan.json"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Record:
     finished: float = field(default_factory=time.time)
 
 
+def held(folder: Path) -> AbstractContextManager[IO[str]]:
+    """Keeps other runs off the folder meanwhile. Raises UsageError when one is at it."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    return exclusive(folder / FOLDER / _LOCK, "choose a new folder")
+
+
 def write_plan(folder: Path, plan: Plan) -> None:
     """Write the plan in one step."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -66,21 +74,30 @@ def read_plan(folder: Path) -> Plan | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write a record in one step; its crops must be on disk already."""
-    _write(folder / FOLDER / f"{record.id}.json", asdict(record))
+    _write(_path(folder, record.id), asdict(record))
 
 
 def read_record(folder: Path, id: str) -> Record | None:
     """The record of a video, None if there is none or if it cannot be read."""
     try:
-        return Record(**json.loads((folder / FOLDER / f"{id}.json").read_text(encoding="utf-8")))
+        return Record(**json.loads(_path(folder, id).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def delete_record(folder: Path, id: str) -> None:
+    """Delete a record; its crops must be gone already."""
+    _path(folder, id).unlink()
 
 
 def finished_ids(folder: Path) -> set[str]:
     """The ids of all videos that have a record."""
     names = (entry.name for entry in os.scandir(folder / FOLDER))
     return {name[: -len(".json")] for name in names if name.endswith(".json") and name != _PLAN}
+
+
+def _path(folder: Path, id: str) -> Path:
+    return folder / FOLDER / f"{id}.json"
 
 
 def _write(path: Path, content: dict) -> None:

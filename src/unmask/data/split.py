@@ -11,7 +11,7 @@ from typing import Any
 from unmask.data import records
 from unmask.data.deal import assign, parse_ratios
 from unmask.data.index import INDEX_NAME, LABELS, SPLITS, Crop, read_index, write_index
-from unmask.data.quality import is_whole_png, why_drop
+from unmask.data.png import is_whole_png
 from unmask.errors import DatasetError
 from unmask.settings import resolve
 
@@ -70,7 +70,7 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
     summary = Summary(output, wanted=[part for part in SPLITS if shares[part]])
     good = []
     for crop in crops:
-        reason = why_drop(crop, s.min_face, s.min_blur) or _why_unreadable(preprocessed / crop.path)
+        reason = _why_drop(crop, preprocessed / crop.path, s.min_face, s.min_blur)
         if reason:
             summary.dropped[crop.label, reason] += 1
         else:
@@ -93,7 +93,7 @@ def split(preprocessed: str | Path, output: str | Path, **given: Any) -> Summary
     _write(preprocessed, output, placed)
     for crop in placed:
         summary.crops[crop.split, crop.label] += 1
-    for part, label, _ in {(crop.split, crop.label, crop.video) for crop in placed}:
+    for part, (_, label, *_) in {(crop.split, crop.source) for crop in placed}:
         summary.videos[part, label] += 1
     for part, _ in {(crop.split, crop.group) for crop in placed}:
         summary.groups[part] += 1
@@ -121,9 +121,14 @@ def _read_finished(preprocessed: Path) -> list[Crop]:
     return crops
 
 
-def _why_unreadable(path: Path) -> str:
+def _why_drop(crop: Crop, file: Path, min_face: int, min_blur: float) -> str:
+    """Why a crop is not good enough, in words; empty when it is."""
+    if crop.face_size < min_face:
+        return f"face under {min_face} pixels"
+    if crop.blur < min_blur:
+        return f"blurred (under {min_blur:g})"
     try:
-        return "" if is_whole_png(path.read_bytes()) else "the file is damaged"
+        return "" if is_whole_png(file.read_bytes()) else "the file is damaged"
     except OSError:
         return "the file is missing"
 
@@ -192,14 +197,15 @@ def check_no_leak(folder: Path) -> None:
     """Read a written split back. Raises DatasetError when a group or video is in two parts, or
     when the index and the files do not agree."""
     crops = read_index(folder)
-    for kind in ("group", "video"):
+    keys = {"group": lambda crop: (crop.group,), "video": lambda crop: crop.source}
+    for kind, key in keys.items():
         parts = defaultdict(set)
         for crop in crops:
-            parts[getattr(crop, kind)].add(crop.split)
+            parts[key(crop)].add(crop.split)
         torn = sorted(name for name, where in parts.items() if len(where) > 1)
         if torn:
             raise DatasetError(
-                f"{kind} {torn[0]!r} is in {' and '.join(sorted(parts[torn[0]]))} of {folder} "
+                f"{kind} {torn[0][-1]!r} is in {' and '.join(sorted(parts[torn[0]]))} of {folder} "
                 f"({len(torn)} such): do not use this split; make it again with 'unmask split'"
             )
     files = {

@@ -1,20 +1,21 @@
-"""Whether a crop is worth keeping: sharp and big enough, its file whole."""
+"""Crops as PNG files: writing them, and telling whether one is whole."""
 
 import struct
 import zlib
+from pathlib import Path
 
-from unmask.data.index import Crop
+import cv2
+import numpy as np
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
+_START = b"\x89PNG\r\n\x1a\n"
 
 
-def why_drop(crop: Crop, min_face: int, min_blur: float) -> str:
-    """Why a crop is not good enough, in words; empty when it is."""
-    if crop.face_size < min_face:
-        return f"face under {min_face} pixels"
-    if crop.blur < min_blur:
-        return f"blurred (under {min_blur:g})"
-    return ""
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image. Raises OSError."""
+    # PNG, not JPEG: traces of compression are what a detector looks at, so the crops must not add
+    # their own. Level 1 takes a quarter of the time of the default level 6, for 12 % more bytes.
+    _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(data)
 
 
 def is_whole_png(data: bytes) -> bool:
@@ -22,9 +23,9 @@ def is_whole_png(data: bytes) -> bool:
 
     Forty times as fast as decoding it.
     """
-    if not data.startswith(_PNG_START):
+    if not data.startswith(_START):
         return False
-    at = len(_PNG_START)
+    at = len(_START)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         end = at + 12 + length

@@ -211,6 +211,9 @@ def test_importing_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "cv2", "av", "openvino", "tensorflow", "rich", "flask", "matplotlib"}
     assert not heavy & set(done.stdout.split())
+    code = "import sys, unmask.compare, unmask.findings; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"av", "openvino", "rich"} & set(done.stdout.split())
     code = "import sys, unmask; unmask.Analyzer(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"tensorflow", "keras", "flask", "matplotlib", "sklearn", "scipy", "pandas", "rich"}

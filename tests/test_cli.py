@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from clips import write_video
 
+from unmask import cli
 from unmask.cli import main
 from unmask.outputs import in_one_step
 
@@ -215,3 +216,23 @@ def test_a_place_without_rights_is_named_with_what_to_do(capsys, monkeypatch, re
     code, _, err = run(capsys, "detect", str(real_clip))
     assert code == 1
     assert err.startswith("unmask detect: out/report.html: Permission denied; get the right")
+
+
+def test_no_name_steers_the_terminal(capsys):
+    assert main(["detect", "x\x1b[31m\udcff.mp4"]) == 2
+    err = capsys.readouterr().err
+    assert err == "unmask detect: x\\x1b[31m\\xff.mp4 does not exist: check the spelling\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [
+        (["preprocess"], True),
+        (["calibrate", "shipped", "--videos", "a.csv"], True),
+        (["evaluate", "shipped", "--videos", "a.csv"], True),
+        (["evaluate", "shipped"], False),
+        (["split"], False),
+    ],
+)
+def test_what_is_kept_is_not_promised_where_nothing_is(command, goes_on):
+    assert bool(cli._what_is_kept(cli._parser().parse_args(command))) == goes_on

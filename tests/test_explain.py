@@ -9,7 +9,7 @@ import pytest
 
 from unmask import explain, mesh
 from unmask.classifier import Classifier
-from unmask.explain import FAINT, FULL, PARTS, heat_map, in_words, overlay, regions
+from unmask.explain import FAINT, FULL, PARTS, heat_map, overlay, regions, where_it_lies
 from unmask.training import efficientnet, model_file, real_distance, xception
 from unmask.training.efficientnet import LAST
 from unmask.training.export import export
@@ -156,26 +156,26 @@ def test_evidence_is_put_down_to_the_part_it_lies_on(part, near, people):
         shares = regions(spot(*person.points[list(near)].mean(0)), person.points)
         assert max(shares, key=shares.get) == part
         assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
-        assert in_words(shares).startswith(f"strongest {PARTS[part][0]} (")
+        assert where_it_lies(shares).startswith(f"strongest {PARTS[part][0]} (")
 
 
 def test_evidence_beside_the_face_is_called_that(people):
     shares = regions(spot(10, 10), people[0].points)
     assert shares["background"] > 0.9
-    assert in_words(shares).startswith("mostly outside the face")
+    assert where_it_lies(shares).startswith("mostly outside the face")
 
 
 def test_nothing_stands_out_of_even_evidence(people):
     outline = people[0].points[list(mesh.OUTLINE)].astype(np.int32)
     even = cv2.fillConvexPoly(np.zeros((SIDE, SIDE), np.float32), outline, 3.0)
-    words = in_words(regions(even, people[0].points))
+    words = where_it_lies(regions(even, people[0].points))
     assert words == "spread over the face: no part stands out"
 
 
 def test_faint_evidence_is_put_down_to_nothing(people):
     shares = regions(np.full((SIDE, SIDE), 0.9 * FAINT, np.float32), people[0].points)
     assert set(shares.values()) == {0.0}
-    assert in_words(shares) == "no part of the picture speaks for manipulation"
+    assert where_it_lies(shares) == "no part of the picture speaks for manipulation"
 
 
 def test_usual_areas_are_those_of_people(people):

@@ -107,6 +107,12 @@ def exhibit(second: float, logit: float, picture: np.ndarray | None = None) -> E
     return Exhibit(round(25 * second), second, logit, crop, np.full((4, 4), logit))
 
 
+def test_a_file_that_is_gone_by_then_has_no_size_on_its_page(tmp_path):
+    assert "<dt>Size</dt>" in show(report(track(1, [0.2] * 10)))
+    gone = report(track(1, [0.2] * 10), path=str(tmp_path / "gone.mp4"))
+    assert "<dt>Size</dt>" not in show(gone)
+
+
 def test_the_structure_of_the_page(real_frame):
     exhibits = Exhibits()
     exhibits.offer(2, exhibit(0.4, 3.0, real_frame[20:276, 40:296]))
@@ -379,7 +385,7 @@ def test_evaluate_records_its_figures_in_the_card(tmp_path, samples, capsys):
     command = ["evaluate", str(tmp_path / "m.xml"), "--output", str(tmp_path / "out")]
     assert cli.main([*command, "--record", "two clips"]) == 2
     assert "--videos" in capsys.readouterr().err
-    videos = ["--videos", str(manifest), "--threads", "1", "--max-frames", "2"]
+    videos = ["--videos", str(manifest), "--threads", "1"]
     assert cli.main([*command, *videos, "--record", "two clips"]) == 0
     after = json.loads((tmp_path / "m.json").read_text())
     measured = Measured(**after.pop("measured"))

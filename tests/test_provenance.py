@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from unmask import Analyzer, credentials
 from unmask.cli import main
-from unmask.credentials import CREDENTIAL_STATES
+from unmask.credentials import CREDENTIAL_STATES, checked_list
 from unmask.errors import UsageError
 from unmask.provenance import inspect
 
@@ -168,9 +168,9 @@ def test_trust_list(tmp_path, signed, studio):
     assert credentials.state == "untrusted"
     assert credentials.problems == ("the signer's certificate is not on the trust list",)
     with pytest.raises(UsageError, match="no list of PEM"):
-        inspect(path, path)
+        checked_list(path)
     with pytest.raises(UsageError, match="No such file"):
-        inspect(path, tmp_path / "missing.pem")
+        checked_list(tmp_path / "missing.pem")
 
 
 def test_altered(tmp_path, signed, studio):

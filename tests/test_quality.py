@@ -11,7 +11,7 @@ from unmask.quality import (
     bits_per_pixel,
     colour,
     face_quality,
-    face_size,
+    longer_side,
     sharpness,
     turn,
 )
@@ -70,7 +70,7 @@ def test_a_real_face_is_measured(real_frame):
     (face,) = FaceDetector().detect(real_frame)
     crop = crop_face(real_frame, face)
     quality = face_quality(face, crop)
-    assert quality.size == face_size(face.box) > face.side
+    assert quality.size == longer_side(face.box) > face.side
     assert quality.turn < 0.1  # she looks into the camera
     assert quality.sharpness == sharpness(crop) > sharpness(jpeg(cv2.blur(crop, (5, 5)), 90))
     # Squeezed to 60 % its width, its eyes are as much closer as its nose.

@@ -97,6 +97,10 @@ def test_a_face_without_colour_takes_the_weight_off_all_but_real():
         # It is asked of whom the verdict hangs on.
         assert NO_COLOUR not in judge([seen(logit, coloured), seen(-4, grey)], Rule()).reason
     assert NO_COLOUR not in judge([seen(-4, grey)], Rule()).reason
+    # Nor does somebody without colour hide who is called fake.
+    both = judge([seen(6, grey), seen(4, coloured)], Rule())
+    assert (both.name, both.probability) == ("fake", sigmoid(4))
+    assert NO_COLOUR not in both.reason
 
 
 def test_uncertain_says_what_to_do():

@@ -115,6 +115,15 @@ def test_people_are_never_called_the_same():
     assert where(people("fake", FAKE), RULES) == {1: "in the middle"}
 
 
+def test_who_lacks_colour_does_not_hide_who_is_called_fake():
+    both = people("fake", [0.95] * 5, FAKE)
+    grey = dataclasses.replace(both.tracks[0], verdict="uncertain")
+    assert headline(dataclasses.replace(both, tracks=[grey, both.tracks[1]]), RULES) == (
+        "Likely fake: the person at the right looks manipulated; the person at the left could be "
+        "real or fake."
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "cell"),
     [

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unmask import report as reports
 from unmask.classifier import Classifier
@@ -28,6 +28,9 @@ from unmask.verdict import (
     track_verdict,
 )
 from unmask.video import Video
+
+if TYPE_CHECKING:
+    from unmask.provenance import Provenance
 
 _MOST_STREAMS = 4  # batches judged side by side: each takes memory
 
@@ -55,10 +58,11 @@ class Analyzer:
     def __init__(self, **settings: Any):
         self.settings = s = resolve("detect", settings)
         s.provenance |= bool(s.trust_list)
+        self._trust_list = None
         if s.trust_list:
             from unmask.credentials import checked_list
 
-            checked_list(Path(s.trust_list))  # not after the first film
+            self._trust_list = checked_list(Path(s.trust_list))  # not after the first film
         # A thread to a batch and none for two: threads that wait for each other waste processors.
         self._streams = min(processors(s.threads), _MOST_STREAMS)
         with ThreadPoolExecutor(2) as pool:  # each of them takes a fifth of a second
@@ -88,9 +92,12 @@ class Analyzer:
         """
         start = time.perf_counter()
         with (
+            ThreadPoolExecutor(1) as aside,
             Jury(self.classifier, self._streams, exhibits, on_face) as jury,
             Reader(Path(path), self.settings) as reader,
         ):
+            asked = self.settings.provenance and not is_copy
+            provenance = aside.submit(self._provenance, path) if asked else None
             people = People(self.detector, self.classifier.card.input_size, jury)
             if exhibits:
                 exhibits.cuts = people.cuts
@@ -108,11 +115,6 @@ class Analyzer:
             verdict = no_face(people.frames, s.min_face, s.detection_score, is_image)
         else:
             verdict = judge(tracks, self.rule, video.info.is_image)
-        provenance = None
-        if self.settings.provenance and not is_copy:
-            from unmask.provenance import inspect
-
-            provenance = inspect(path, self.settings.trust_list or None)
         reason, damage = verdict.reason, video and video.damage
         if damage:
             reason += f" The file is damaged ({damage}): only what could be decoded was judged."
@@ -140,8 +142,13 @@ class Analyzer:
                 total=time.perf_counter() - start,
             ),
             damage=damage,
-            provenance=provenance,
+            provenance=provenance and provenance.result(),
         )
+
+    def _provenance(self, path: str | os.PathLike[str]) -> "Provenance":
+        from unmask.provenance import inspect
+
+        return inspect(path, self._trust_list)
 
 
 def _sentence(error: UnreadableError) -> str:

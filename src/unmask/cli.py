@@ -69,7 +69,7 @@ def _what_is_kept(args: argparse.Namespace) -> str:
     """What becomes of an interrupted command's work."""
     if hasattr(args, "resume") and getattr(args, "json", "FILE") not in (None, "-"):
         return ": what was finished is kept; go on with --resume"
-    goes_on = args.command in ("preprocess", "evaluate", "calibrate")
+    goes_on = args.command == "preprocess" or getattr(args, "videos", None)
     return ": what was finished is kept; the same command goes on" if goes_on else ""
 
 
@@ -80,8 +80,14 @@ def _in_words(error: OSError) -> str:
         errno.ENOSPC: "make room there", errno.EACCES: "get the right to it, or name another",
         errno.EPERM: "get the right to it, or name another", errno.EROFS: "name another place",
     }.get(error.errno)  # fmt: skip
-    problem = f"{printable(str(error.filename))}: {error.strerror}"
+    problem = f"{error.filename}: {error.strerror}"
     return f"{problem}; {what_to_do}" if what_to_do else problem
+
+
+def _complain(command: str, problem: str) -> None:
+    """Say on standard error what is wrong; names of files in it cannot steer the terminal."""
+    lines = "\n".join(map(printable, problem.splitlines()))
+    print(f"unmask {command}: {lines}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["unmask", *(sys.argv[1:] if argv is None else argv)])
     names = [s.name for s in for_command(args.command)]
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread():
         # A polite kill ends like Ctrl-C: half a file that was being written is removed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -101,14 +109,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a closed pipe or a full disk is told
         return code
     except UnmaskError as error:
-        print(f"unmask {args.command}: {error}", file=sys.stderr)
+        _complain(args.command, str(error))
         return 2 if error.is_usage else 1
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("unmask"):
             raise
         extra = _extra(args.command, error.name)
-        print(f"unmask {args.command}: {MissingExtraError(args.command, extra, error.name)}",
-              file=sys.stderr)  # fmt: skip
+        _complain(args.command, str(MissingExtraError(args.command, extra, error.name)))
         return 1
     except BrokenPipeError:
         # Whoever read the output has seen enough ('| head'): what is left goes nowhere.
@@ -116,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         # A full disk, a folder without rights: nobody wants a traceback for that.
-        print(f"unmask {args.command}: {_in_words(error)}", file=sys.stderr)
+        _complain(args.command, _in_words(error))
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted{_what_is_kept(args)}", file=sys.stderr)

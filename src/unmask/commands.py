@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from unmask.errors import UsageError
+from unmask.text import printable
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         robustness=args.robustness, resume=args.resume, command_line=args.command_line,
     )  # fmt: skip
     for failure in failures:
-        print(f"unmask detect: {failure}", file=sys.stderr)
+        print(f"unmask detect: {printable(str(failure))}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from unmask.outputs import no_room, opened
 from unmask.report import Report
@@ -113,12 +114,20 @@ class JsonLines(_Writer):
                   file=sys.stderr)  # fmt: skip
 
 
+class _Row(NamedTuple):
+    """A report without its people, and how many people and frames of them it had."""
+
+    report: Report
+    people: int
+    frames_judged: int
+
+
 class Table(_Writer):
     """Prints a table of all reports, and the reasons of those that are not real, when it ends."""
 
     def __init__(self, total: int = 1):
         super().__init__(total)
-        self._reports: list[Report] = []
+        self._reports: list[_Row] = []
 
     def __enter__(self) -> Self:
         self._start_bar()
@@ -126,13 +135,15 @@ class Table(_Writer):
 
     def add(self, report: Report) -> None:
         """Take a report into the table."""
-        self._reports.append(report)
+        # Not the frames, of which a folder of films has millions.
+        row = _Row(replace(report, tracks=[]), len(report.tracks), report.frames_judged)
+        self._reports.append(row)
         self._finish_one()
 
     def __exit__(self, *_: object) -> None:
         self._stop_bar()
         if self._reports:
-            print_reports(self._reports)
+            _print_rows(self._reports)
 
 
 def output_console() -> "Console":
@@ -167,7 +178,7 @@ def verdict_text(verdict: str) -> "Text":
     return safe_text(verdict, _STYLES.get(verdict, "cyan"))
 
 
-def print_reports(reports: list[Report]) -> None:
+def _print_rows(rows: list[_Row]) -> None:
     """Print the table of these reports to standard output, on a narrow terminal the most of it."""
     from rich.text import Text
 
@@ -178,26 +189,26 @@ def print_reports(reports: list[Report]) -> None:
         del headings[1:]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for report in reports:
+    for report, people, frames_judged in rows:
         p = report.probability_fake
         figures = (
             "-" if p is None else f"{p:.2f}",
-            str(len(report.tracks)),
-            str(report.frames_judged),
+            str(people),
+            str(frames_judged),
             f"{report.timings_seconds.total:.1f}",
         )
         table.add_row(
             safe_text(report.path), verdict_text(report.verdict), *figures[: len(headings)]
         )
     console.print(table)
-    for report in reports:
+    for report, *_ in rows:
         if report.verdict != "real" or report.damage:
             line = safe_text(report.path, "bold"), ": ", safe_text(report.reason)
             console.print(Text.assemble(*line))
         if report.provenance:
             console.print(Text.assemble(safe_text(report.path, "bold"), ": ",
                                         safe_text(_origin(report.provenance))))  # fmt: skip
-    if any(report.verdict == "real" for report in reports):
+    if any(row.report.verdict == "real" for row in rows):
         console.print(_NO_PROOF)
     sys.stdout.flush()  # Ctrl-C ends the process without ceremony
 

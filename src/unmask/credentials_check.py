@@ -82,7 +82,9 @@ def _check(path: Path, trust_list: Path | None) -> Credentials:
     errors = c2pa.C2paError
     try:
         with path.open("rb") as file, c2pa.Reader(None, file, context=context) as reader:
-            return _in_words(json.loads(reader.json()), json.loads(reader.crjson()), trust_list)
+            return _as_credentials(
+                json.loads(reader.json()), json.loads(reader.crjson()), trust_list
+            )
     except errors.ManifestNotFound:
         return Credentials("none", "The file has no Content Credentials; most files have none.")
     except errors as error:
@@ -104,7 +106,7 @@ def _check(path: Path, trust_list: Path | None) -> Credentials:
         )
 
 
-def _in_words(store: dict, details: dict, trust_list: Path | None) -> Credentials:
+def _as_credentials(store: dict, details: dict, trust_list: Path | None) -> Credentials:
     """What c2pa says, of which only the outermost form can be relied on: the file wrote the rest.
 
     ``store`` is c2pa's own form and ``details`` the crJSON, which has the names in certificates.

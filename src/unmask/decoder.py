@@ -57,8 +57,7 @@ class Decoder:
                 raise UnreadableError(f"{name} is no file (a folder, device or pipe)")
             self._file = path.open("rb")
         except (OSError, ValueError) as error:
-            problem = getattr(error, "strerror", None) or error
-            raise UnreadableError(f"{name} cannot be opened: {problem}") from None
+            raise UnreadableError(f"{name} cannot be opened: {in_words(error)}") from None
         try:
             if not self._file.read(1):
                 raise UnreadableError(f"{name} is empty (0 bytes): was it copied to the end?")
@@ -119,8 +118,14 @@ class Decoder:
         frame: av.VideoFrame | None = self.first
         while frame is not None:
             yield frame
-            self._numbers.pop(frame.pts, None)
+            self._forget_until(frame.pts)
             frame = next(self._frames, None)
+
+    def _forget_until(self, stamp: int | None) -> None:
+        """Forget the number of what was shown then and, now and again, of all that was skipped."""
+        self._numbers.pop(stamp, None)
+        if len(self._numbers) > 2 * _REORDERED and stamp is not None:
+            self._numbers = {s: number for s, number in self._numbers.items() if s > stamp}
 
     def number(self, frame: av.VideoFrame) -> int | None:
         """The number of the latest frame among all pictures, where it was wanted and is known."""

@@ -141,7 +141,7 @@ def regions(heat: np.ndarray, points: np.ndarray) -> dict[str, float]:
     return {part: float(positive[mask].sum() / positive.sum()) for part, mask in masks.items()}
 
 
-def in_words(shares: dict[str, float]) -> str:
+def where_it_lies(shares: dict[str, float]) -> str:
     """Say what ``regions`` found, such as 'strongest around the mouth (61 % of the evidence)'.
 
     A part stands out when it has a good share of the evidence and more than its area explains.
@@ -160,7 +160,7 @@ def in_words(shares: dict[str, float]) -> str:
 
 
 def strongest(exhibits: Sequence[Exhibit], face_mesh: mesh.FaceMesh) -> str:
-    """Say which part of a person's face these pictures point at, on average: see ``in_words``."""
+    """What ``where_it_lies`` says of these pictures of a person's face, on average."""
     found = []
     for exhibit in exhibits:
         points = face_mesh.points(exhibit.crop)
@@ -169,7 +169,7 @@ def strongest(exhibits: Sequence[Exhibit], face_mesh: mesh.FaceMesh) -> str:
     if not found:
         return "the parts of the face could not be told apart"
     telling = [shares for shares in found if any(shares.values())] or found
-    return in_words({part: float(np.mean([s[part] for s in telling])) for part in telling[0]})
+    return where_it_lies({part: float(np.mean([s[part] for s in telling])) for part in telling[0]})
 
 
 def _part_masks(points: np.ndarray, side: int) -> dict[str, np.ndarray]:

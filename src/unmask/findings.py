@@ -53,6 +53,11 @@ def deciding(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
     return [t for t in report.tracks if len(t.frames) >= settings.min_track_frames] or report.tracks
 
 
+def suspicion(track: TrackReport) -> tuple[bool, float]:
+    """Sorts people as ``verdict.judge`` does: who is called fake is more suspicious than others."""
+    return track.verdict == "fake", track.probability_fake
+
+
 def seen(track: TrackReport) -> str:
     """When a person was seen, e.g. 'from 0:00.0 to 0:02.4 in 5 frames'."""
     return span(track.first_second, track.last_second, len(track.frames))
@@ -68,7 +73,10 @@ def rate(figure: Sequence[float | None], cases: int = 0) -> str:
 
 
 def unlike_measured(report: Report, settings: SimpleNamespace, card: Card) -> list[str]:
-    """The options by which a report differs from those that the card's figures were measured on."""
+    """The options by which a report differs from what the card's figures were measured with.
+
+    These are measured with the defaults: 'evaluate --record' takes no others.
+    """
     asked = [s.option for s in changed("detect", vars(settings)) if s.name in VIDEO_SETTINGS]
     if report.model.calibration:
         asked.append("--calibration")

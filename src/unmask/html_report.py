@@ -22,7 +22,16 @@ from unmask import timeline
 from unmask.card import Card
 from unmask.errors import UsageError
 from unmask.explain import FULL, MOST_PEOPLE, Exhibit, Exhibits, heat_map, overlay, strongest
-from unmask.findings import ADVICE, deciding, face_warnings, rate, seen, unlike_measured, warnings
+from unmask.findings import (
+    ADVICE,
+    deciding,
+    face_warnings,
+    rate,
+    seen,
+    suspicion,
+    unlike_measured,
+    warnings,
+)
 from unmask.mesh import FaceMesh
 from unmask.outputs import plan
 from unmask.report import HEADLINES, Report, TrackReport
@@ -131,10 +140,18 @@ def render(
         alterations=ALTERATIONS,
         robust_seconds=LONGEST_SECONDS,
         provenance=report.provenance,
-        file_bytes=(file or Path(report.path)).stat().st_size if report.sha256 else None,
+        file_bytes=_size(file or Path(report.path)),
         made=(made or datetime.now(UTC)).astimezone(UTC),
         versions={name: version(name) for name in _LIBRARIES},
     )
+
+
+def _size(path: Path) -> int | None:
+    """A file's size in bytes; None where it is no longer there."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
 
 
 def jpeg(image: np.ndarray) -> bytes:
@@ -156,7 +173,8 @@ def heat_picture(exhibit: Exhibit) -> np.ndarray:
 def _ordered(report: Report, settings: SimpleNamespace) -> list[TrackReport]:
     """The most suspicious first, but who was seen too briefly to decide after who was not."""
     long = {track.id for track in deciding(report, settings)}
-    return sorted(report.tracks, key=lambda t: (t.id not in long, -t.probability_fake))
+    ranked = sorted(report.tracks, key=suspicion, reverse=True)
+    return sorted(ranked, key=lambda track: track.id not in long)
 
 
 @cache

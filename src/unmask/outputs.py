@@ -13,7 +13,7 @@ from unmask.errors import UnmaskError, UsageError
 ANNOTATED = ".annotated"
 """What the names of annotated copies in a folder end in, before the ending and a number."""
 
-HALF_WRITTEN = ".partial"
+HALF_WRITTEN = ".unmask.partial"
 """What the names of files and folders end in that are being written."""
 
 _PAGE_MARK = b"(Unmask report)</title>"  # ends the title of every page that was made here
@@ -159,9 +159,9 @@ def write_whole(target: Path, text: str) -> None:
 def delete_half_written(folder: Path) -> None:
     """Delete what a killed run of ours left in a folder; nobody may be writing there now."""
     for left in folder.glob(f"*{HALF_WRITTEN}"):
-        if left.is_dir() and left.name.startswith("tmp"):
+        if left.is_dir():
             shutil.rmtree(left)
-        elif left.name.removesuffix(HALF_WRITTEN).rpartition(".")[2].isdigit():  # a process
+        else:
             left.unlink()
 
 

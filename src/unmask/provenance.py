@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.credentials import Credentials, checked_list, read_credentials
+from unmask.credentials import Credentials, read_credentials
 from unmask.errors import UnreadableError
 from unmask.makers import named
 from unmask.text import one_line
@@ -37,15 +37,15 @@ class Provenance:
     metadata_problem: str | None = None
 
 
-def inspect(path: str | Path, trust_list: str | Path | None = None) -> Provenance:
+def inspect(path: str | Path, trust_list: Path | None = None) -> Provenance:
     """What one video or image says of where it comes from.
 
-    ``trust_list`` is a file of PEM certificates whose owners you trust to vouch for signers, such
-    as the C2PA's; without one no signer is 'valid'. What the file is like never raises anything.
-    Raises UsageError when the trust list cannot be read.
+    ``trust_list``, as ``checked_list`` gives it, is a file of PEM certificates whose owners you
+    trust to vouch for signers, such as the C2PA's; without one no signer is 'valid'. What the file
+    is like never raises anything.
     """
     path = Path(path)
-    credentials = read_credentials(path, trust_list and checked_list(Path(trust_list)))
+    credentials = read_credentials(path, trust_list)
     try:
         tags, problem = _tags(path), None
     except UnreadableError as error:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from unmask.faces import Face, resized
-from unmask.video import VideoInfo
+if TYPE_CHECKING:  # whoever compares or shows reports needs neither decoder nor networks
+    from unmask.faces import Face
+    from unmask.video import VideoInfo
 
 COLOURLESS = 7.0
 """Colour under which a picture is black and white or in one tint: real ones in training have 9 and
@@ -33,12 +35,12 @@ class Quality:
     colour: float
 
 
-def face_quality(face: Face, crop: np.ndarray) -> Quality:
+def face_quality(face: "Face", crop: np.ndarray) -> Quality:
     """The quality of a face and its RGB ``uint8`` crop as ``crop_face`` cut it; 0.1 ms."""
-    return Quality(face_size(face.box), sharpness(crop), turn(face.landmarks), colour(crop))
+    return Quality(longer_side(face.box), sharpness(crop), turn(face.landmarks), colour(crop))
 
 
-def face_size(box: tuple[float, float, float, float]) -> float:
+def longer_side(box: tuple[float, float, float, float]) -> float:
     """The longer side of a box (x1, y1, x2, y2), in its pixels."""
     x1, y1, x2, y2 = box
     return max(x2 - x1, y2 - y1)
@@ -51,6 +53,8 @@ def sharpness(crop: np.ndarray) -> float:
     """
     gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     if gray.shape != (_SHARPNESS_SIZE, _SHARPNESS_SIZE):
+        from unmask.faces import resized
+
         gray = resized(gray, _SHARPNESS_SIZE)
     # Exact in 16 bits, and twenty times as fast as in 64.
     _, deviation = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
@@ -85,7 +89,7 @@ def is_colourless(colours: Sequence[float]) -> bool:
     return bool(colours) and float(np.median(colours)) < COLOURLESS
 
 
-def bits_per_pixel(file_bytes: int, info: VideoInfo) -> float | None:
+def bits_per_pixel(file_bytes: int, info: "VideoInfo") -> float | None:
     """How many bits the file spends on a pixel, sound included: the lower, the more compressed.
 
     The file's bit rate over width x height x fps, by the duration and fps that the file states;

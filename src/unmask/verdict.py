@@ -94,7 +94,7 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
     With the rule 'person' the video is as fake as its most fake person among those seen in at
     least ``min_track_frames`` frames; where nobody was, as in an image, all count. With 'mean' it
     is the sigmoid of the mean logit over all faces. Without colour nobody is called fake: the model
-    calls half of all real people so.
+    calls half of all real people so. Such a person comes after whoever is called so.
     """
     judged = tracks
     if rule.aggregate == "mean":
@@ -103,7 +103,10 @@ def judge(tracks: Sequence[Track], rule: Rule, is_image: bool = False) -> Verdic
         subject = f"The mean over {count(faces, 'face')} of {_people(len(tracks))}"
     else:
         long = [t for t in tracks if len(t.sightings) >= rule.min_track_frames]
-        worst = max(long or tracks, key=track_probability)
+        worst = max(
+            long or tracks,
+            key=lambda track: (track_verdict(track, rule) == "fake", track_probability(track)),
+        )
         judged = [worst]
         probability = track_probability(worst)
         parts = [f"Person {worst.id}"]

@@ -20,7 +20,7 @@ from unmask import timeline
 from unmask.annotate import plan_outputs
 from unmask.card import Card
 from unmask.explain import Exhibits
-from unmask.findings import ADVICE, deciding, rate, seen, unlike_measured, warnings
+from unmask.findings import ADVICE, deciding, rate, seen, suspicion, unlike_measured, warnings
 from unmask.html_report import Person, heat_picture, jpeg, render, shown_people
 from unmask.report import HEADLINES, Report, TrackReport
 from unmask.settings import changed
@@ -91,7 +91,7 @@ def headline(report: Report, settings: SimpleNamespace) -> str:
         return HEADLINES[report.verdict] + end
     people, places = deciding(report, settings), where(report, settings)
     start = (HEADLINES | {"fake": "Likely fake"})[report.verdict]
-    if max(people, key=lambda t: t.probability_fake).verdict != report.verdict:
+    if max(people, key=suspicion).verdict != report.verdict:
         start += " when all faces are taken together"  # as 'unmask detect --aggregate mean' does
     groups = {v: [t for t in people if t.verdict == v] for v in ("fake", "uncertain", "real")}
     groups = {verdict: tracks for verdict, tracks in groups.items() if tracks}

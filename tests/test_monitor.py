@@ -1,5 +1,6 @@
 """Watching a run by its records."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,11 +30,14 @@ def test_once_shows_what_is_done_what_failed_and_how_long_it_takes(tmp_path, cap
     write_record(tmp_path, Record("f1", "fake", "[f1]\x1b[2J.mp4", finished=now - 9,
                                   reason="f1\udcff.mp4 is cut off"))  # fmt: skip
     write_record(tmp_path, Record("x", "real", "not in the plan"))
+    os.utime(tmp_path / ".done/plan.json", (now - 60, now - 60))
+    # The night after the first run does not count.
+    write_record(tmp_path, Record("r50", "real", "r50.mp4", faces=3, finished=now - 36_000))
     (tmp_path / ".done/r30.json").write_text("{")  # half of a record is none
     monitor(tmp_path, once=True)
     shown = capsys.readouterr().out
     rows = [[word for word in line.split() if word.isalnum()] for line in shown.splitlines()]
-    assert ["real", "20", "60", "60", "0", "0"] in rows
+    assert ["real", "21", "60", "63", "0", "0"] in rows
     assert ["fake", "2", "40", "0", "1", "1"] in rows
     assert "[f1]\\x1b[2J.mp4: f1\\xff.mp4 is cut off" in shown
     assert "min" in shown

@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from unmask import runtime
@@ -65,12 +66,24 @@ def test_what_runs_on_nvidia_judges_as_the_shipped_form_does(samples, monkeypatc
     np.testing.assert_allclose(maps, ours.classifier.evidence(crops), atol=0.02 * np.ptp(maps))
 
 
+def out_of_memory(*_):
+    raise onnxruntime.capi.onnxruntime_pybind11_state.EPFail("no memory is left")
+
+
 def test_nvidia_is_never_quietly_replaced_by_the_ordinary_processor(monkeypatch, capsys):
     with pytest.raises(ModelError, match="not the one for NVIDIA"):
         Classifier(device="cuda")
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [runtime.CUDA])
     with pytest.raises(ModelError, match="no NVIDIA processor can be used"):
         Classifier(device="cuda")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(runtime, "CUDA", "CPUExecutionProvider")
+    classifier = Classifier(device="cuda")
+    monkeypatch.setattr(
+        "onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession.run", out_of_memory
+    )
+    with pytest.raises(ModelError, match="cuda: no memory is left"):
+        classifier.logits(np.zeros((1, 256, 256, 3), np.uint8))
     assert capsys.readouterr().out == ""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"pip install '\.\[cuda\]'"):

@@ -26,7 +26,7 @@ class Classifier:
         self.card = read_card(model, calibration)
         path = find_model(model)
         if device == "cuda":
-            self._network = CudaNetwork(find_onnx(path, self.card), precision)
+            self._network = CudaNetwork(find_onnx(path, self.card), threads, precision)
         else:
             self._network = compile_model(path, threads, precision, streams)
 

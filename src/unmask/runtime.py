@@ -83,12 +83,12 @@ def compile_model(
 class CudaNetwork:
     """A classifier on an NVIDIA processor, called as a Network is. Safe to share by threads.
 
-    ``path`` is an ONNX that 'unmask export' wrote; ``precision`` 'f32' forbids TensorFloat-32.
-    Raises ModelError where it cannot run there: ONNX Runtime itself would quietly take the ordinary
-    processor instead.
+    ``path`` is an ONNX that 'unmask export' wrote; ``threads`` prepare what it computes;
+    ``precision`` 'f32' forbids TensorFloat-32. Raises ModelError where it cannot run there:
+    ONNX Runtime itself would quietly take the ordinary processor instead.
     """
 
-    def __init__(self, path: Path, precision: str = "auto"):
+    def __init__(self, path: Path, threads: int = 0, precision: str = "auto"):
         how = f"{installation('cuda')} in Unmask's folder, or leave --device away"
         try:
             import onnxruntime
@@ -104,24 +104,37 @@ class CudaNetwork:
             # Else each new size of a batch is tried out with every algorithm there is.
             "cudnn_conv_algo_search": "HEURISTIC",
         }
+        session = onnxruntime.SessionOptions()
+        session.intra_op_num_threads = processors(threads)
         with redirect_stdout(sys.stderr):  # it prints what it misses, maybe into someone's JSON
             onnxruntime.preload_dlls()  # those that pip installed
-            try:
-                self._session = onnxruntime.InferenceSession(path, providers=[(CUDA, options)])
-            except Exception as error:
-                raise ModelError(f"{path.name} cannot be run: {error}") from None
-        if CUDA not in self._session.get_providers():
-            raise ModelError(
-                "--device cuda: no NVIDIA processor can be used; what ONNX Runtime says of it is "
-                "above. Check that nvidia-smi shows one, and that its driver is as new as the "
-                "CUDA that is named there, or leave --device away"
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, session, providers=[(CUDA, options)], enable_fallback=0
             )
+        except Exception as error:
+            raise _cuda_failed(error) from None
+        if CUDA not in self._session.get_providers():
+            raise _cuda_failed("no NVIDIA processor can be used; the reason is above")
         self._names = [output.name for output in self._session.get_outputs()]
+        shape = self._session.get_inputs()[0].shape
+        self(np.zeros((1, *shape[1:]), np.uint8))  # a card that is too old fails only here
 
     def __call__(self, crops: np.ndarray) -> Mapping[Any, np.ndarray]:
         """The outputs by name, of RGB ``uint8`` crops (n, S, S, 3)."""
         pixels = crops.astype(np.float32) / 255
-        return dict(zip(self._names, self._session.run(None, {"crops": pixels}), strict=True))
+        try:
+            found = self._session.run(None, {"crops": pixels})
+        except Exception as error:
+            raise _cuda_failed(error) from None
+        return dict(zip(self._names, found, strict=True))
+
+
+def _cuda_failed(error: Exception | str) -> ModelError:
+    return ModelError(
+        f"--device cuda: {error}. Check that nvidia-smi shows an NVIDIA processor with memory to "
+        "spare, and that its driver is as new as the installed CUDA, or leave --device away"
+    )
 
 
 def _from_rgb(model: openvino.Model, mean_bgr: Sequence[float]) -> openvino.Model:

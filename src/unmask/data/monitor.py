@@ -49,8 +49,12 @@ class Watch:
         return len(self.done) == len(self.plan.videos)
 
     def rate(self, now: float) -> float | None:
-        """Videos a second lately; falls while nothing happens; None before two are done."""
-        times = sorted(record.finished for record in self.done.values())[-_RECENT:]
+        """Videos a second lately; falls while nothing happens; None before two are done.
+
+        What an earlier run did, which may be a night ago, does not count.
+        """
+        started = records.started(self.folder)
+        times = sorted(r.finished for r in self.done.values() if r.finished >= started)[-_RECENT:]
         if len(times) < 2 or now <= times[0]:
             return None
         return (len(times) - 1) / (now - times[0])

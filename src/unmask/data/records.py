@@ -72,6 +72,11 @@ def read_plan(folder: Path) -> Plan | None:
         raise DatasetError(f"{path} is damaged ({error}): choose a new folder") from None
 
 
+def started(folder: Path) -> float:
+    """When the latest run began in a folder with a plan, as ``time.time()`` has it."""
+    return (folder / FOLDER / _PLAN).stat().st_mtime
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write a record in one step; its crops must be on disk already."""
     _write(_path(folder, record.id), asdict(record))

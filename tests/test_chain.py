@@ -70,7 +70,9 @@ def test_from_videos_to_a_verdict(dataset, tmp_path, samples, capsys):
         (row,) = csv.DictReader(file)
     assert float(row["loss"]) < 0.6, row  # who says one half of everything has 0.69
     metrics = json.loads((Path(results) / "metrics.json").read_text())
-    assert metrics
+    videos = metrics["videos"]
+    assert min(videos["real"], videos["fake"]) > 0
+    assert videos["metrics"]["roc_auc"]["value"] is not None
     for name in ("metrics_report.txt", "roc_curve.png", "confusion_matrix_counts.png",
                  "confusion_matrix_percent.png", "score_histogram.png"):  # fmt: skip
         assert (Path(results) / name).stat().st_size > 200

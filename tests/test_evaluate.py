@@ -261,6 +261,14 @@ def test_a_part_of_a_manifest_is_judged_alone(manifest, tmp_path):
         evaluate("shipped", videos=manifest, output=tmp_path / "c", part="val")
 
 
+@pytest.mark.parametrize("own", [{"every": 60}, {"uncertain": 0.2}, {"aggregate": "mean"}])
+def test_figures_for_reports_are_those_of_the_default_settings(manifest, tmp_path, own):
+    option = f"--{next(iter(own))} away"
+    with pytest.raises(UsageError, match=option):
+        evaluate(tmp_path / "m.xml", videos=manifest, output=tmp_path / "out", record="x", **own)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_frames_is_listed_with_what_to_do(manifest, tmp_path):
     (manifest.parent / "frames").mkdir()
     make_crop(manifest.parent / "frames" / "1.png", seed=1)

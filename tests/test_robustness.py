@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from unmask import Analyzer
 from unmask.errors import UnreadableError, UsageError
 from unmask.robustness import ALTERATIONS, altered_copy, verdicts_after
-from unmask.training.altered import compare
+from unmask.training.altered import change_between
 from unmask.training.evaluate import evaluate
 from unmask.training.scores import Score
 from unmask.video import Video
@@ -126,7 +126,7 @@ def test_pairs_are_compared_and_lost_videos_are_counted():
     rng = np.random.default_rng(0)
     p = np.clip(rng.uniform(0, 0.7, 40) + 0.3 * (np.arange(40) % 2), 0, 1)
     before = [score(i, x) for i, x in enumerate(p)]
-    same = compare(before, before[::-1], 0.5, seed=0)
+    same = change_between(before, before[::-1], 0.5, seed=0)
     assert (same.auc_change.value, same.auc_change.low, same.auc_change.high) == (0, 0, 0)
     assert same.whole.metrics["roc_auc"].high > same.whole.metrics["roc_auc"].low
     assert (same.changed, same.judged) == (0, 40)
@@ -134,7 +134,7 @@ def test_pairs_are_compared_and_lost_videos_are_counted():
     worse = np.clip(p + rng.normal(0, 0.2, 40), 0, 1)
     after = [score(i, x, "uncertain" if i < 8 else "real") for i, x in enumerate(worse)]
     after[:4] = [score(i, None, "no_face") for i in range(4)]
-    found = compare(before, after, 0.5, seed=0)
+    found = change_between(before, after, 0.5, seed=0)
     labels = np.arange(4, 40) % 2
     change = roc_auc_score(labels, worse[4:]) - roc_auc_score(labels, p[4:])
     assert found.auc_change.value == pytest.approx(change)
@@ -143,7 +143,7 @@ def test_pairs_are_compared_and_lost_videos_are_counted():
     assert found.changed == pytest.approx(8 / 40)
     assert found.uncertain == pytest.approx(4 / 36)
 
-    nothing = compare(before, [score(i, None, "no_face") for i in range(40)], 0.5, seed=0)
+    nothing = change_between(before, [score(i, None, "no_face") for i in range(40)], 0.5, seed=0)
     assert nothing.as_dict()["roc_auc"]["value"] is nothing.as_dict()["uncertain"] is None
     assert nothing.changed == 1
 

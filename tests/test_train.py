@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,9 +25,9 @@ from unmask.training.batches import Batches, read_crop
 from unmask.training.checkpoint import load_checkpoint
 from unmask.training.export import PARITY, export
 from unmask.training.fit import fit
-from unmask.training.moments import Moments
+from unmask.training.moments import teach_distance
 from unmask.training.ridge import solve
-from unmask.training.rows import Rows
+from unmask.training.rows import Rows, as_they_are
 from unmask.training.run_folder import write_history
 from unmask.video import Video
 
@@ -101,11 +101,13 @@ def test_other_pixels_or_another_run_are_not_gone_on_with(split_folder, tmp_path
     crops, folder = read_index(split_folder), tmp_path / "split"
     shutil.copytree(split_folder, folder)
     quick = QUICK | {"epochs": 1, "steps_per_epoch": 2, "schedule": "cosine"}
-    (tmp_path / "run" / "tmpx.partial").mkdir(parents=True)  # left by a run that was killed
-    for name in ("xception_best.h5.1.partial", "thesis.partial"):
+    (tmp_path / "run" / "tmpx.unmask.partial").mkdir(parents=True)  # left by a run that was killed
+    (tmp_path / "run" / "xception_best.h5.1.unmask.partial").touch()
+    others = {"thesis.partial", "disk.2024.partial"}
+    for name in others:
         (tmp_path / "run" / name).touch()
     first = fit(folder, tmp_path / "run", **quick)
-    assert [path.name for path in (tmp_path / "run").glob("*.partial")] == ["thesis.partial"]
+    assert {path.name for path in (tmp_path / "run").glob("*.partial")} == others
     assert 0 < first.history[0]["learning_rate"] <= quick["learning_rate"]
     write_index(folder, [replace(crop, blur=crop.blur + 1) for crop in crops])
     with pytest.raises(DatasetError, match="the crops changed"):
@@ -131,7 +133,10 @@ def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
     command = [sys.executable, "-m", "unmask.cli", "train", str(split_folder), str(tmp_path)]
     for key, value in (QUICK | {"steps_per_epoch": 500}).items():
         command += ["--" + key.replace("_", "-"), str(value)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Without a terminal that a bar could be drawn on.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     for line in process.stdout:  # one line every 20 steps
         if "step 20/" in line:
             break
@@ -142,20 +147,28 @@ def test_a_stopped_run_keeps_its_steps(split_folder, tmp_path):
     assert state["step"] >= 20
 
 
-def test_pseudo_fakes_train_on_real_people_alone(split_folder, tmp_path, monkeypatch):
+def test_pseudo_fakes_train_on_real_people_alone(split_folder, tmp_path, monkeypatch, capsys):
     reals = [c for s in ("train", "val") for c in read_split(split_folder, s) if not c.is_fake]
     write_index(tmp_path, [])
     for crop in reals:
         (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
     write_index(tmp_path, reals)
-    for family in FAMILIES.keys() - {"cross_swap", "resynthesis"}:  # validation, too, has these
-        monkeypatch.delitem(FAMILIES, family)
+    used = set()  # in validation, too
+
+    def spy(family, forge, *args):
+        used.add(family)
+        return forge(*args)
+
+    for family, forge in FAMILIES.items():
+        monkeypatch.setitem(FAMILIES, family, partial(spy, family, forge))
     settings = {
         "epochs": 1, "pseudo_fakes": 1.0, "families": "cross_swap=0.5,resynthesis=0.5",
         "degrade": True, "train_crop": 80,
     }  # fmt: skip
-    fitted = fit(tmp_path, tmp_path / "run", **QUICK | settings)
-    assert 0 <= fitted.history[0]["val_auc"] <= 1
+    fit(tmp_path, tmp_path / "run", **QUICK | settings)
+    assert used == {"cross_swap", "resynthesis"}
+    (line,) = capsys.readouterr().out.splitlines()  # the bar is on stderr
+    assert line.startswith("epoch 1: loss ")
 
 
 def test_one_class_says_what_to_do(split_folder, tmp_path):
@@ -232,7 +245,9 @@ def test_photos_among_videos_are_judged_but_not_learned_from(split_folder, tmp_p
     assert set(shown) == set(groups[:20])
 
 
-def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(split_folder, tmp_path):
+def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(
+    split_folder, tmp_path, capsys
+):
     reals = [c for c in read_split(split_folder, "train") if not c.is_fake]
     for crop in reals:
         (tmp_path / crop.path).hardlink_to(split_folder / crop.path)
@@ -240,6 +255,16 @@ def test_moments_of_real_people_alone_are_told_from_synthesised_fakes(split_fold
     fit(tmp_path, tmp_path / "run", **MOMENTS | {"pseudo_fakes": 1.0, "steps_per_epoch": 10})
     held_out = (tmp_path / "run" / "held_out.csv").read_text()
     assert "synthesised from london" in held_out
+    shown = capsys.readouterr()
+    assert (shown.out, "features" in shown.err) == ("", True)
+
+
+def test_videos_of_one_name_in_two_datasets_stay_apart():
+    crops = [
+        Crop(f"{dataset}{n}.png", "real", "a.mp4", "g", dataset=dataset, frame=n)
+        for dataset in "ab" for n in range(8)
+    ]  # fmt: skip
+    assert as_they_are(crops) == crops
 
 
 def test_a_branch_is_added_to_fitted_moments(split_folder, tmp_path):
@@ -335,9 +360,10 @@ def test_each_crop_is_as_far_as_it_is_from_the_real_cells_of_other_folds():
     features = rng.random((40, 2 * efficientnet.CHANNELS))
     rows = Rows(features, np.arange(40) % 3 // 2, folds, np.ones(40), folds, folds)
     far = rng.random((30, 21))
-    run = SimpleNamespace(_seen=lambda see, paths: far[: len(paths)])
     network = xception.build(64, head="moments")
-    held_out, with_all = Moments._teach_distance(run, network, rows, slice(30), folds)
+    held_out, with_all = teach_distance(
+        network, rows, slice(30), folds, lambda see, paths: far[: len(paths)]
+    )
     assert held_out[23] == far[23, 3]
     assert np.array_equal(with_all, far[:, 20])
     real = features[rows.labels == 0, : efficientnet.CHANNELS].mean(0)
@@ -466,6 +492,12 @@ def test_starts_from_keras_own_xception_with_and_without_its_description(tmp_pat
         model_file.initialise(model, str(tmp_path / "notop.h5"))
 
 
+def test_crops_of_which_none_can_be_read_are_told(split_folder, tmp_path):
+    write_index(tmp_path, read_index(split_folder))  # the pictures are gone
+    with pytest.raises(DatasetError, match="cannot be read: run 'unmask split' again"):
+        fit(tmp_path, tmp_path / "run", **MOMENTS)
+
+
 def test_a_start_that_fails_does_not_block_the_folder(split_folder, tmp_path):
     (tmp_path / "bad.h5").write_text("no model")
     with pytest.raises(ModelError, match=r"bad\.h5"):
@@ -503,7 +535,14 @@ def test_export_agrees_with_the_h5(samples, split_folder, tmp_path):
     assert card["input_size"] == SIZE
     assert float(summary.split("differ by ")[1].split(",")[0]) < PARITY
     assert "\nnot calibrated: see --calibrate\n" in summary
-    for few, why in ((split_folder, "6 real and 6 fake videos are too few"), (tmp_path, "no val")):
+    (tmp_path / "held_out.csv").write_text("kind,label,logit\nshown,real,-1\nshown,fake,1\n")
+    (tmp_path / "table.csv").write_text("path,label\n")
+    for few, why in (
+        (split_folder, "6 real and 6 fake videos are too few"),
+        (tmp_path, "no val"),
+        (tmp_path / "held_out.csv", "1 real and 1 fake videos are too few"),
+        (tmp_path / "table.csv", "0 real"),
+    ):
         with pytest.raises(DatasetError, match=why):
             export(tmp_path / "tiny.v2.h5", tmp_path / "none", calibrate_on=few)
     assert not (tmp_path / "none").exists()

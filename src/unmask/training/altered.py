@@ -1,4 +1,4 @@
-"""How figures change when videos are altered: scores before and after -> a comparison in pairs."""
+"""How figures change when videos are altered: pairs of scores, before and after -> a change."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _METRICS = ("roc_auc", "recall", "false_positive_rate")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Change:
     """The ``videos`` that are scored as they are, after one alteration.
 
     ``judged`` of them still are; ``whole`` and the share ``uncertain`` speak of these, and
@@ -50,22 +50,22 @@ class Comparison:
         }
 
 
-def compare(
+def change_between(
     before: Sequence[Score], after: Sequence[Score], threshold: float, seed: int
-) -> Comparison:
-    """Compare the videos' scores ``before``, all with a probability, to those ``after``."""
+) -> Change:
+    """From the videos' scores ``before``, all with a probability, to those ``after``."""
     altered = {score.path: score for score in after}
     pairs = [(score, altered[score.path]) for score in before]
     judged = [(b, a) for b, a in pairs if a.probability_fake is not None]
     changed = float(np.mean([b.verdict != a.verdict for b, a in pairs]))
     if not judged:
         nothing = Metric(None, reason="none could be judged")
-        return Comparison(len(pairs), 0, None, nothing, None, changed)
+        return Change(len(pairs), 0, None, nothing, None, changed)
     sides = list(zip(*judged, strict=True))
     first, second = (measure_scores(side, threshold, seed) for side in sides)
     uncertain = float(np.mean([a.verdict == "uncertain" for _, a in judged]))
     change = _auc_change(first, second, sides, threshold, seed)
-    return Comparison(len(pairs), len(judged), second, change, uncertain, changed)
+    return Change(len(pairs), len(judged), second, change, uncertain, changed)
 
 
 def _auc_change(
@@ -89,17 +89,17 @@ def _auc_change(
     return Metric(value, float(low), float(high))
 
 
-def table(videos: Measurement, uncertain: float, comparisons: Mapping[str, Comparison]) -> str:
-    """The comparisons to be read, below a row for the ``videos`` as they are."""
+def table(videos: Measurement, uncertain: float, changes: Mapping[str, Change]) -> str:
+    """The changes to be read, below a row for the ``videos`` as they are."""
     lines = [
         f"{'alteration':12}{'judged':>6}  {'ROC-AUC':24}{'its change':25}"
         f"{'recall':8}{'FPR':7}{'uncertain':11}changed"
     ]
     count = videos.real + videos.fake
     lines.append(_row("none", count, videos.metrics, Metric(None), uncertain, None))
-    for name, c in comparisons.items():
+    for name, c in changes.items():
         lines.append(_row(name, c.judged, c.metrics, c.auc_change, c.uncertain, c.changed))
-    lines += [f"{name}: {ALTERATIONS[name].help}" for name in comparisons]
+    lines += [f"{name}: {ALTERATIONS[name].help}" for name in changes]
     lines.append(
         textwrap.fill(
             "An altered row's figures speak of the videos that are still judged, and so does the "

@@ -201,7 +201,7 @@ class Batches:
             if image is not None:
                 return crop, image
             crop = others[rng.integers(len(others))]
-        raise DatasetError(f"many crops in {self.folder} cannot be read: run 'unmask split' again")
+        raise unreadable(self.folder)
 
     def _pack(
         self, images: list[np.ndarray], labels: list[int], groups: list[str],
@@ -229,7 +229,7 @@ class _Drawer:
     def __init__(self, crops: list[Crop]):
         videos = defaultdict(list)
         for crop in crops:
-            videos[crop.video].append(crop)
+            videos[crop.source].append(crop)
         stills = [shown for shown in videos.values() if shown[0].is_photo]
         moving = [shown for shown in videos.values() if not shown[0].is_photo]
         self._kinds = [kind for kind in (stills, moving) if kind]
@@ -239,6 +239,11 @@ class _Drawer:
         kind = self._kinds[-1 if moving else rng.integers(len(self._kinds))]
         video = kind[rng.integers(len(kind))]
         return video[rng.integers(len(video))]
+
+
+def unreadable(folder: Path) -> DatasetError:
+    """The error for a split folder with hardly a crop that can be read."""
+    return DatasetError(f"many crops in {folder} cannot be read: run 'unmask split' again")
 
 
 def read_crop(path: Path, size: int) -> np.ndarray | None:

@@ -138,7 +138,7 @@ def aggregations(scores: Sequence[Score], seed: int = 0) -> dict[str, Metric]:
     videos: dict[tuple, list[Score]] = {}
     for s in scores:
         if s.level == "frame" and s.probability_fake is not None:
-            videos.setdefault((s.dataset, s.label, s.method, s.video), []).append(s)
+            videos.setdefault(s.source, []).append(s)
     firsts = [rows[0] for rows in videos.values()]
     logits = [logit([s.probability_fake for s in rows]) for rows in videos.values()]
     found = {}

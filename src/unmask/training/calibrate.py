@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from unmask.classifier import Classifier
-from unmask.data.index import ENOUGH_VIDEOS, Crop, read_split, without_stills
+from unmask.data.index import ENOUGH_VIDEOS, LABELS, Crop, read_split, without_stills
 from unmask.errors import DatasetError
 from unmask.training.judging import crop_logits
 
@@ -102,20 +102,20 @@ def crops_to_fit(split: Path) -> list[Crop]:
     Raises DatasetError where they are of too few videos.
     """
     crops = without_stills([c for c in read_split(split, "val") if not c.augmented])
-    labels = [is_fake for _, is_fake in {(crop.video, crop.is_fake) for crop in crops}]
-    if min(labels.count(0), labels.count(1)) < ENOUGH_VIDEOS:
-        raise too_few(labels.count(0), labels.count(1), ENOUGH_VIDEOS)
+    labels = [label for _, label, *_ in {crop.source for crop in crops}]
+    if min(map(labels.count, LABELS)) < ENOUGH_VIDEOS:
+        raise too_few(*map(labels.count, LABELS), ENOUGH_VIDEOS)
     return crops
 
 
 def calibrate(model: Path, split: Path, false_positives: float = 0.05) -> Calibration:
     """Fit on the videos of ``crops_to_fit``; ``model`` is an .xml with scale 1 and offset 0."""
     classifier = Classifier(model)
-    videos: dict[tuple[str, int], list[float]] = defaultdict(list)
+    videos: dict[tuple, list[float]] = defaultdict(list)
     for crop, raw in crop_logits(crops_to_fit(split), split, classifier):
         if raw is not None:
-            videos[crop.video, crop.is_fake].append(raw)
-    labels = np.array([key[1] for key in videos])
+            videos[crop.source].append(raw)
+    labels = np.array([label == "fake" for _, label, *_ in videos])
     return fit_calibration(
         np.array([np.mean(seen) for seen in videos.values()]), labels, false_positives
     )

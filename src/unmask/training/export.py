@@ -19,7 +19,7 @@ from unmask.outputs import HALF_WRITTEN, in_one_step
 from unmask.runtime import Network, compile_model
 from unmask.training import model_file, xception
 from unmask.training.batches import read_crop
-from unmask.training.calibrate import calibrate, calibrate_held_out, crops_to_fit
+from unmask.training.calibrate import Calibration, calibrate, calibrate_held_out, crops_to_fit
 from unmask.verdict import sigmoid
 
 OUTPUTS = ("probability", "logit", "evidence")
@@ -48,8 +48,12 @@ def export(
     ``held_out.csv`` on those; else they change nothing. ``int8_crops`` is as in ``quantize``.
     Returns a summary; raises ModelError when the exported model does not agree.
     """
-    if calibrate_on and not calibrate_on.is_file():
-        crops_to_fit(calibrate_on)  # too few of them are told before a minute's work
+    held_out = None
+    if calibrate_on:  # what is too little is told before a minute's work
+        if calibrate_on.is_file():
+            held_out = calibrate_held_out(calibrate_on, false_positives)
+        else:
+            crops_to_fit(calibrate_on)
     keras_model = model_file.load(model)
     size = keras_model.input_shape[1]
     output.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,8 @@ def export(
         logits = [compile_model(partial, precision=how)(batch)[0] for how in ("f32", "auto")]
         exact, usual = (np.abs(expected - [*map(sigmoid, each[:, 0])]).max() for each in logits)
         if calibrate_on:
-            calibrated = _calibrate(partial, calibrate_on, false_positives)
+            found = held_out or calibrate(partial, calibrate_on, false_positives)
+            calibrated = _write_calibration(partial, found)
         elif xception.head_of(keras_model) == "pool":
             calibrated = "not calibrated: see --calibrate"
         else:
@@ -88,12 +93,8 @@ def export(
     )
 
 
-def _calibrate(network: Path, calibrate_on: Path, false_positives: float) -> str:
-    """Fit the calibration in a network's card; what came of it, in words."""
-    if calibrate_on.is_file():
-        found = calibrate_held_out(calibrate_on, false_positives)
-    else:
-        found = calibrate(network, calibrate_on, false_positives)
+def _write_calibration(network: Path, found: Calibration) -> str:
+    """Put a calibration into a network's card; what it does, in words."""
     path = network.with_suffix(".json")
     card = json.loads(path.read_text())
     card["calibration"] = asdict(found)

@@ -1,5 +1,6 @@
 """Train the detector: a split folder -> ``xception_best.h5``, logs, a curve and a run card."""
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,7 @@ class _Run:
         self.class_weight = None if self.batches.paired else _balanced(train)
 
     def train(self) -> None:
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -165,7 +167,11 @@ class _Run:
             MofNCompleteColumn(), TextColumn("{task.fields[rate]:.1f} img/s"),
             TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, refresh_per_second=2) as progress, StopSignals() as self.stop:
+        bar = Progress(
+            *columns, refresh_per_second=2, console=Console(stderr=True),
+            redirect_stdout=sys.stdout.isatty(),  # what is printed into a file stays in it
+        )  # fmt: skip
+        with bar as progress, StopSignals() as self.stop:
             while self.epoch < self.settings.epochs and not has_stalled(
                 self.history, self.settings.patience
             ):
@@ -215,10 +221,8 @@ class _Run:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros(2)
         self._save_checkpoint()
         self._write_logs()
-        progress.print(
-            f"epoch {row['epoch']}: "
-            + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
-        )
+        figures = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+        print(f"epoch {row['epoch']}: {figures}", flush=True)
         progress.remove_task(task)
 
     def _learning_rate(self, step: int) -> float:

@@ -14,7 +14,7 @@ from unmask.classifier import Classifier
 from unmask.data.index import Crop
 from unmask.data.manifest import Source
 from unmask.errors import UnreadableError
-from unmask.quality import face_size
+from unmask.quality import longer_side
 from unmask.robustness import ALTERATIONS, analyze_altered
 from unmask.tracks import Sighting, Track
 from unmask.training.batches import read_crop
@@ -55,8 +55,7 @@ def judge_crops(
         task = bar.add_task("", total=len(crops))
         for crop, logit in crop_logits(crops, folder, classifier):
             bar.advance(task)
-            names = crop.dataset, crop.label, crop.method, crop.video
-            _, track = videos.setdefault(names, (crop, Track(1)))
+            _, track = videos.setdefault(crop.source, (crop, Track(1)))
             if logit is None:
                 missing = not (folder / crop.path).exists()
                 reason = "the file is missing" if missing else "the picture cannot be decoded"
@@ -150,7 +149,7 @@ def _row(
     row = Score(level, path, *about, *at, probability, verdict, reason)
     box = crop.x1, crop.y1, crop.x2, crop.y2
     if level == "frame" and any(box):  # a split without an index knows nothing of its crops
-        row = replace(row, face_size=face_size(box), sharpness=crop.blur)
+        row = replace(row, face_size=longer_side(box), sharpness=crop.blur)
     return row
 
 

@@ -13,6 +13,7 @@ import csv
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,7 +110,7 @@ class Moments:
             found = solve(rows.features, rows.labels, rows.weights, folds, s.ridge)
             held_out = found.held_out[judged]
             fitted = rows.features[judged] @ found.kernel + found.bias
-            apart, far = self._teach_distance(network, rows, judged, folds)
+            apart, far = teach_distance(network, rows, judged, folds, self._seen)
             share = real_distance.share(*(
                 list(_of_videos(rows, judged, each).values()) for each in (held_out, apart)
             ))  # fmt: skip
@@ -142,22 +143,9 @@ class Moments:
             "seconds": time.monotonic() - started,
         }  # fmt: skip
 
-    def _teach_distance(
-        self, network: keras.Model, rows: Rows, judged: slice, folds: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Have the network compare with all real cells; how far the judged crops are, (n,) twice.
-
-        First from the real cells of the other folds, then from all.
-        """
-        weights = rows.weights * (rows.labels == 0)
-        reals = real_distance.real_cells_of_folds(rows.features, weights, folds)
-        far = self._seen(compiled(real_distance.network_of(network, reals)), rows.paths[judged])
-        everybody = real_distance.RealCells(reals.mean[-1:], reals.distance[-1:])
-        real_distance.teach(network, everybody)
-        return far[np.arange(len(far)), folds[judged]], far[:, -1]
-
     def _with_local(self, network: keras.Model) -> keras.Model:
         """The network with a branch that has learned, and a last layer that gives logits."""
+        from rich.console import Console
         from rich.progress import track
 
         s = self.settings
@@ -169,9 +157,10 @@ class Moments:
         batches = copy(self.batches)
         batches.pseudo_fakes = max(batches.pseudo_fakes, local.SYNTHESISED)
         drawn = batches.epoch(s.epochs, s.local_steps, skip=done)  # others than before
+        shown = track(drawn, "local", s.local_steps - done, console=Console(stderr=True))
         local.learn(
-            whole, local.below(network), track(drawn, "local", s.local_steps - done),
-            s.local_steps, s.learning_rate, s.average, lambda: self.stop.asked, checkpoint,
+            whole, local.below(network), shown, s.local_steps, s.learning_rate, s.average,
+            lambda: self.stop.asked, checkpoint,
         )  # fmt: skip
         kernel, bias = network.layers[-1].get_weights()
         kernel = np.concatenate([local.SHARPNESS * kernel, [[1.0]]])
@@ -226,6 +215,23 @@ class Moments:
                 label = "fake" if is_fake else "real"
                 dataset = datasets.get(video, "")
                 writer.writerow((kind, dataset, video, group, label, f"{logit:.4f}"))
+
+
+def teach_distance(
+    network: keras.Model, rows: Rows, judged: slice, folds: np.ndarray,
+    seen: Callable[[Network, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Have the network compare with all real cells; how far the judged crops are, (n,) twice.
+
+    First from the real cells of the other folds, then from all. ``seen`` says what a network makes
+    of the crops at these paths, (n, d).
+    """
+    weights = rows.weights * (rows.labels == 0)
+    reals = real_distance.real_cells_of_folds(rows.features, weights, folds)
+    far = seen(compiled(real_distance.network_of(network, reals)), rows.paths[judged])
+    everybody = real_distance.RealCells(reals.mean[-1:], reals.distance[-1:])
+    real_distance.teach(network, everybody)
+    return far[np.arange(len(far)), folds[judged]], far[:, -1]
 
 
 def _of_videos(rows: Rows, judged: slice, scores: np.ndarray) -> dict[tuple, float]:

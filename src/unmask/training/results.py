@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report
 
 from unmask.card import Card
 from unmask.training import altered
-from unmask.training.altered import Comparison
+from unmask.training.altered import Change
 from unmask.training.breakdown import Bin, aggregation_table, quality_table
 from unmask.training.metrics import RESAMPLES, Measurement, Metric
 from unmask.training.scores import Score
@@ -57,7 +57,7 @@ class Evaluation:
     certainty: dict
     quality: dict[str, list[Bin]]
     aggregations: dict[str, Metric]
-    robustness: dict[str, Comparison]
+    robustness: dict[str, Change]
     output: Path
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from unmask.data.degrade import as_a_clip
 from unmask.data.index import Crop, without_stills
 from unmask.outputs import in_one_step
 from unmask.runtime import Network
-from unmask.training.batches import Batches, read_crop
+from unmask.training.batches import Batches, read_crop, unreadable
 
 SHOWN = 0.6
 """The share of all weight that drawn pairs leave to what is shown, by measurement: docs/model.md.
@@ -105,6 +105,8 @@ class Looker:
             if row is not None:
                 features.append(row)
                 kept.append(crop)
+        if not kept:
+            raise unreadable(self._split)
         return {
             "features": np.stack(features), "labels": np.array([c.is_fake for c in kept]),
             "groups": np.array([c.group for c in kept]),
@@ -113,10 +115,12 @@ class Looker:
 
     def _draw(self, see: Network, batches: Batches, steps: int) -> dict[str, np.ndarray]:
         """Features of the drawn batches; those already in a chunk are not drawn again."""
+        from rich.console import Console
         from rich.progress import track
 
         chunks = []
-        for first in track(range(0, steps, _CHUNK), "features"):
+        shown = Console(stderr=True)
+        for first in track(range(0, steps, _CHUNK), "features", console=shown):
             last = min(steps, first + _CHUNK)
             chunks.append(self._chunk(
                 f"{first:06}", lambda a=first, b=last: see_drawn(see, batches, a, b, self._check)
@@ -157,9 +161,9 @@ def see_drawn(
 
 def as_they_are(crops: list[Crop]) -> list[Crop]:
     """At most _FRAMES crops of each video, evenly spaced; no augmented ones, no stills."""
-    videos: dict[tuple[str, str], list[Crop]] = defaultdict(list)
+    videos: dict[tuple, list[Crop]] = defaultdict(list)
     for crop in without_stills([crop for crop in crops if not crop.augmented]):
-        videos[crop.video, crop.label].append(crop)
+        videos[crop.source].append(crop)
     return [
         seen[i]
         for seen in videos.values()

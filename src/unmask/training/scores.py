@@ -54,6 +54,11 @@ class Score:
         return int(self.label == "fake")
 
     @property
+    def source(self) -> tuple[str, str, str, str]:
+        """Which video it is of, as index.Crop has it."""
+        return self.dataset, self.label, self.method, self.video
+
+    @property
     def cluster(self) -> str:
         """What is drawn as a whole for intervals: the group or, with none stated, the video."""
         return self.group or self.video

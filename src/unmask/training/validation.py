@@ -53,14 +53,17 @@ class Validation:
             raise ModelError("training ran away to no number: try a lower --learning-rate")
         labels = np.array([crop.is_fake for crop in self.crops])
         fake = np.clip(fake, 1e-7, 1 - 1e-7)
-        videos: dict[tuple[str, int], list[float]] = defaultdict(list)
+        videos: dict[tuple, list[float]] = defaultdict(list)
         for crop, logit in zip(self.crops, np.log(fake / (1 - fake)), strict=True):
-            videos[crop.video, crop.is_fake].append(logit)
+            videos[crop.source].append(logit)
         return {
             "val_loss": float(-np.log(np.where(labels, fake, 1 - fake)).mean()),
             "val_accuracy": float(((fake > 0.5) == labels).mean()),
             "val_auc": float(
-                roc_auc_score([key[1] for key in videos], [np.mean(v) for v in videos.values()])
+                roc_auc_score(
+                    [label == "fake" for _, label, *_ in videos],
+                    [np.mean(v) for v in videos.values()],
+                )
             ),
         }
 

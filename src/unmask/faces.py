@@ -4,7 +4,6 @@ RetinaFace (Deng et al., CVPR 2020, arXiv 1905.00641) with a MobileNet-0.25 trun
 OpenVINO. Training and detection cut with the same ``crop_face``, so the two cannot differ.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -6,6 +6,7 @@ Needs the extra 'train'. What the columns mean and what was found is in docs/exp
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from unmask.classifier import Classifier
 from unmask.data.pseudo_fakes import FAMILIES
 from unmask.data.warps import Portrait
+from unmask.errors import UnmaskError
 from unmask.explain import FAINT, heat_map
 from unmask.faces import FaceDetector, crop_face
 from unmask.mesh import FaceMesh
@@ -41,11 +43,15 @@ class Fake:
 
 
 def portraits(folder: Path) -> list[Portrait]:
-    """The largest face of every picture that shows one."""
+    """The largest face of every picture that can be read and shows one."""
     detector, mesh, found = FaceDetector(), FaceMesh(), []
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
-        with Video(path) as video:
-            image = next(video.sample()).image
+        try:
+            with Video(path) as video:
+                image = next(video.sample()).image
+        except UnmaskError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         if faces := detector.detect(image):
             crop = crop_face(image, max(faces, key=lambda face: face.side))
             if (points := mesh.points(crop)) is not None:
@@ -200,13 +206,22 @@ def print_tests(found: dict[str, Measured]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("portraits", nargs="?", type=Path, default=PEOPLE)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "portraits", nargs="?", type=Path, default=PEOPLE, help="default: the sample people"
+    )
     parser.add_argument("--model", type=Path, help="default: the shipped one")
     parser.add_argument("--seeds", type=int, default=2, help="fakes of each person and family")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="default: as many as help")
     args = parser.parse_args()
-    classifier, people = Classifier(args.model, args.threads), portraits(args.portraits)
+    if args.seeds < 1 or args.threads < 0:
+        parser.error("--seeds is 1 or more, --threads 0 or more")
+    try:
+        classifier, people = Classifier(args.model, args.threads), portraits(args.portraits)
+    except (UnmaskError, OSError) as error:
+        parser.error(str(error))
     if len(people) < 2:
         parser.error(f"portraits of two people or more are needed: {len(people)} found")
     found = {}

@@ -31,7 +31,9 @@ Row = tuple[str, str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="*", choices=[*BENCHMARKS, []], help="default: all")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench")
@@ -39,6 +41,8 @@ def main() -> None:
         "--model", default="", help="the .xml to judge with, instead of the shipped"
     )
     args = parser.parse_args()
+    if args.runs < 1:
+        parser.error("--runs is 1 or more")
     args.folder.mkdir(parents=True, exist_ok=True)
     SETTINGS["model"] = args.model
     print(f"{os.cpu_count()} processors, {processor_name()}\n")

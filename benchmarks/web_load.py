@@ -126,7 +126,8 @@ class Load:
         """Hand in a sample while there is nothing else to do: the seconds until its verdict."""
         start = time.perf_counter()
         self.upload(number)
-        self.follow(self.jobs.pop())
+        if self.jobs:  # else it was not accepted
+            self.follow(self.jobs.pop())
         return time.perf_counter() - start
 
     def read(self, seed: int) -> None:
@@ -141,7 +142,9 @@ class Load:
 
 def main() -> int:
     """Print the table; 1 where something failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="after these it is given up")
     deadline = time.monotonic() + 60 * parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, served(folder) as port:
@@ -152,9 +155,10 @@ def main() -> int:
             start = time.perf_counter()
             uploads = list(pool.map(load.upload, range(UPLOADS)))
             streams = [
-                pool.submit(load.follow, load.jobs[i % len(load.jobs)]) for i in range(STREAMS)
+                pool.submit(load.follow, load.jobs[i % len(load.jobs)])
+                for i in range(STREAMS if load.jobs else 0)
             ]
-            readers = [pool.submit(load.read, seed) for seed in range(READERS)]
+            readers = [pool.submit(load.read, seed) for seed in range(READERS if load.jobs else 0)]
             watched = [stream.result() for stream in streams]
             took = time.perf_counter() - start
             load.judged.set()
@@ -189,7 +193,9 @@ def restarted(jobs: list[list[str]]) -> int:
 
 
 def shown(seconds: list[float]) -> str:
-    """The median and the 95th percentile."""
+    """The median and the 95th percentile; '-' of nothing."""
+    if not seconds:
+        return "-"
     most = sorted(seconds)[int(0.95 * len(seconds))]
     return f"{1000 * statistics.median(seconds):.0f} and {1000 * most:.0f} ms"
 

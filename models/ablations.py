@@ -9,13 +9,13 @@ interval over groups, and minutes of training (too few where a run was stopped o
 where it was stopped; other settings need another OUT. Needs the extra 'train'.
 """
 
-import argparse
 import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import script
 
 from unmask.training.metrics import measure
 from unmask.training.scores import SCORES_NAME
@@ -38,10 +38,10 @@ ROWS = {
 
 def main() -> None:
     """Train and judge what is not done yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("init", help="an .h5 with ImageNet's weights, or 'imagenet'")
-    parser.add_argument("split", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("split", type=Path, help="a folder of 'unmask split'")
+    parser.add_argument("output", type=Path, help="a folder for the runs, old and new")
     args = parser.parse_args()
     print(f"| {STEPS * BATCH:,} crops | each seed | mean logits | minutes |\n|---|---|---|---|")
     for name, change in ROWS.items():
@@ -72,7 +72,8 @@ def train_and_judge(split: Path, run: Path, options: dict[str, object]) -> None:
         ("evaluate", model, "--split", split, "--part", "val", "--output", judged),
     ):
         command = [sys.executable, "-m", "unmask", *map(str, words)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        if code := subprocess.run(command, stdout=sys.stderr).returncode:
+            sys.exit(code)  # it has said why
 
 
 def auc(videos: list[dict[str, str]], logits: np.ndarray):
@@ -83,4 +84,4 @@ def auc(videos: list[dict[str, str]], logits: np.ndarray):
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -20,13 +20,13 @@ instead how the AUC grows with the number of sources whose fakes are fitted to. 
 'train'.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import script
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.degrade import as_a_clip
@@ -68,15 +68,17 @@ COPIES = {  # that are fitted to beside crops as they are
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("model", help="an .h5; with --head also as 'unmask train --init' takes it")
-    parser.add_argument("preprocessed", type=Path)
+    parser.add_argument("preprocessed", type=Path, help="a folder of 'unmask preprocess'")
     parser.add_argument("--head", choices=("pool", "moments"), help="default: the model's own")
-    parser.add_argument("--pairs", type=int, default=0, help="batches of pairs to fit on")
+    parser.add_argument(
+        "--pairs", type=script.at_least(0), default=0, help="batches of pairs to fit on"
+    )
     parser.add_argument("--degrade", type=float, default=0.6, help="as in 'unmask train'")
     parser.add_argument("--pseudo-fakes", type=float, default=0.35, help="as in 'unmask train'")
-    parser.add_argument("--features", type=int, help="the first so many alone")
-    parser.add_argument("--learning-curve", action="store_true")
+    parser.add_argument("--features", type=script.at_least(1), help="the first so many alone")
+    parser.add_argument("--learning-curve", action="store_true", help="that table instead")
     args = parser.parse_args()
     index = read_index(args.preprocessed)
     crops = as_they_are(index)
@@ -314,4 +316,4 @@ def called_fake(logits: dict[str, np.ndarray], crops: list[Crop]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

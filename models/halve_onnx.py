@@ -6,13 +6,13 @@ They are computed with in float32, as before, and are rounded as those of the .x
 which the new file has to agree. Puts its checksum into the card beside it. Needs the extra 'train'.
 """
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import onnx
+import script
 from onnx import numpy_helper
 
 from unmask.outputs import in_one_step, write_whole
@@ -51,9 +51,9 @@ def difference(network: Path, model: Path, size: int) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("exported", type=Path)
-    parser.add_argument("target", type=Path)
+    parser = script.parser(__doc__)
+    parser.add_argument("exported", type=Path, help="an .onnx of 'unmask export'")
+    parser.add_argument("target", type=Path, help="the .onnx to write, beside its .xml and .json")
     args = parser.parse_args()
     path, model = args.target.with_suffix(".json"), args.target.with_suffix(".xml")
     card = json.loads(path.read_text())
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

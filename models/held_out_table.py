@@ -12,15 +12,17 @@ videos and that of photos; and, with the folder PREPROCESSED that 'unmask prepro
 figures of thirds of the videos, by how large and how sharp faces are. Needs the extra 'train'.
 """
 
-import argparse
 import csv
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
+import script
 
 from unmask.data.index import read_index
 from unmask.data.manifest import read_manifest
+from unmask.errors import DatasetError
 from unmask.training.calibrate import calibrate_held_out
 from unmask.training.metrics import measure
 from unmask.training.moments import HELD_OUT_NAME
@@ -32,15 +34,18 @@ FEWEST = 3  # fakes of a method that gets a line of its own
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("preprocessed", type=Path, nargs="?")
+    parser = script.parser(__doc__)
+    parser.add_argument("run", type=Path, help="a folder of 'unmask train --head moments'")
+    parser.add_argument("manifest", type=Path, help="the CSV that its videos are listed in")
+    parser.add_argument(
+        "preprocessed", type=Path, nargs="?", help="its folder of 'unmask preprocess'"
+    )
     args = parser.parse_args()
     with (args.run / HELD_OUT_NAME).open(newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file))
     rows = [row for row in listed if row["kind"] == "shown"]
-    methods = {source.name: source.method for source in read_manifest(args.manifest)}
+    methods = {(each.name, each.label): each.method for each in read_manifest(args.manifest)}
+    require(rows, methods, args.manifest)
     with_fakes = {row["dataset"] for row in rows if row["label"] == "fake"}
     whole, alike = figures(rows), figures([r for r in rows if r["dataset"] in with_fakes])
     print("| [95 % interval] | all | sources with fakes |\n|---|---|---|")
@@ -52,7 +57,7 @@ def main() -> None:
     by_method = defaultdict(list)
     for row in rows:
         if row["label"] == "fake":
-            by_method[methods[row["video"]]].append(row)
+            by_method[methods[row["video"], row["label"]]].append(row)
     print("\n| method | fakes | ROC-AUC against all reals | found at 0.5 |\n|---|---|---|---|")
     for method, fakes in sorted(by_method.items(), key=lambda item: -len(item[1])):
         if len(fakes) >= FEWEST:
@@ -84,6 +89,7 @@ def print_quality(rows: list[dict[str, str]], preprocessed: Path) -> None:
     crops_of = defaultdict(list)
     for crop in read_index(preprocessed):
         crops_of[crop.video, crop.label].append(crop)
+    require(rows, crops_of, preprocessed)
     print("\n| videos by | real, fake | ROC-AUC | FPR | recall |\n|---|---|---|---|---|")
     for field, words in (("face_size", "face size, pixels"), ("blur", "sharpness")):
         values = np.array([
@@ -98,6 +104,16 @@ def print_quality(rows: list[dict[str, str]], preprocessed: Path) -> None:
             print(f"| {words} {low:.0f} to {high:.0f} | {found.real}, {found.fake} | {cells} |")
 
 
+def require(rows: list[dict[str, str]], known: Container[tuple[str, str]], where: Path) -> None:
+    """Raise DatasetError where a video, by name and label, is not in what is of the same run."""
+    missing = [row["video"] for row in rows if (row["video"], row["label"]) not in known]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the run's {len(rows)} videos are not in {where}, as {missing[0]}: "
+            "give what this very run was made from"
+        )
+
+
 def figures(rows: list[dict[str, str]]):
     """All metrics of some rows of held_out.csv."""
     return measure(
@@ -108,4 +124,4 @@ def figures(rows: list[dict[str, str]]):
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -2,7 +2,8 @@
 
     python models/quantize_retinaface.py [--check FOLDER]
 
-Writes src/unmask/weights/retinaface_mnet025_int8.{xml,bin} from retinaface_mnet025.onnx beside it.
+Writes src/unmask/weights/retinaface_mnet025_int8.{xml,bin} from retinaface_mnet025.onnx beside it,
+over what is shipped, unless --check is given.
 The convolutions at 8 and 16 pixels a cell between the trunk and what gives boxes, half of the time,
 compute in eight bits (NNCF); what ranges their inputs have is learned from ``samples``. The rest
 stays as it is: in eight bits it moves the boxes, and is no faster. With ``--check`` it is told
@@ -10,16 +11,17 @@ instead how the faces of a folder's pictures and videos differ from those of the
 in eight bits and in bfloat16. Needs the extra 'int8'.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import script
 
-from unmask.errors import UnmaskError
+from unmask.errors import UnmaskError, UsageError
 from unmask.faces import MEAN_BGR, Face, FaceDetector, shrink
+from unmask.inputs import find_inputs
 from unmask.runtime import WEIGHTS, compile_model
-from unmask.video import Video, is_media
+from unmask.video import Video
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 EXACT, EIGHT_BITS = WEIGHTS / "retinaface_mnet025.onnx", WEIGHTS / "retinaface_mnet025_int8.xml"
@@ -31,8 +33,8 @@ SAME = 0.5  # intersection over union from which on two boxes are of one face
 
 def main() -> None:
     """Write the network, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", type=Path, metavar="FOLDER")
+    parser = script.parser(__doc__)
+    parser.add_argument("--check", type=Path, metavar="FOLDER", help="compare alone: write nothing")
     folder = parser.parse_args().check
     if folder:
         check(folder)
@@ -58,7 +60,7 @@ def quantize() -> None:
 
 def images(folder: Path) -> Iterator[np.ndarray]:
     """The first frames of all pictures and videos that can be read, RGB ``uint8``."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and is_media(path)):
+    for path in find_inputs([folder]):
         try:
             with Video(path) as video:
                 for _, frame in zip(range(FRAMES), video.sample(), strict=False):
@@ -79,6 +81,8 @@ def check(folder: Path) -> None:
     bfloat16._network = compile_model(EXACT, mean_bgr=MEAN_BGR)
     shown = list(images(folder))
     expected = [exact.detect(image) for image in shown]
+    if not any(expected):
+        raise UsageError(f"no faces in {folder}: give a folder of pictures that show some")
     for name, detector in (("eight bits", eight_bits), ("bfloat16", bfloat16)):
         found = [detector.detect(image) for image in shown]
         on_theirs = overlaps(expected, found)
@@ -108,4 +112,4 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

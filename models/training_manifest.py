@@ -8,9 +8,10 @@ out more of them; with ``--all`` nobody is held out, for the head 'moments', whi
 leaving out groups in turn.
 """
 
-import argparse
 import csv
 from pathlib import Path
+
+import script
 
 HELD_OUT_SOURCES = {
     # Fakes of generators that training never sees, and the reals published with them.
@@ -47,12 +48,13 @@ ONE_GROUP_SOURCES = {
 
 def main() -> None:
     """Write the merged manifest with paths relative to DATA."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = script.parser(__doc__)
+    parser.add_argument("data", type=Path, help="the folder with the two lists")
+    parser.add_argument("out", type=Path, help="the CSV to write")
     parser.add_argument("--open", action="store_true", help="openly licensed people only")
-    parser.add_argument("--search", action="store_true", help="hold out more generators")
-    parser.add_argument("--all", action="store_true", help="hold out nobody: groups take turns")
+    held = parser.add_mutually_exclusive_group()
+    held.add_argument("--search", action="store_true", help="hold out more generators")
+    held.add_argument("--all", action="store_true", help="hold out nobody: groups take turns")
     args = parser.parse_args()
     held_out = HELD_OUT_SOURCES | (HELD_OUT_IN_SEARCH if args.search else set())
     lists = ["manifest.csv"] if args.open else ["manifest.csv", "manifest_demo.csv"]
@@ -90,4 +92,4 @@ def _merged(row: dict[str, str], held_out_sources: set[str], is_demo: bool) -> d
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

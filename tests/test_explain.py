@@ -1,5 +1,6 @@
 """Heat maps: where they lie, what they look like, and whether they are faithful to the model."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -188,6 +189,13 @@ def test_usual_areas_are_those_of_people(people):
 def test_a_face_beyond_the_crops_edge_has_parts_too(people):
     shares = regions(spot(128, 128), people[0].points * 3 - 400)
     assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_unreadable_portrait_is_left_out_of_the_benchmark(tmp_path, capsys):
+    shutil.copy(sorted(faithfulness.PEOPLE.glob("*.jpg"))[0], tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    assert len(faithfulness.portraits(tmp_path)) == 1
+    assert "left out: broken.jpg" in capsys.readouterr().err
 
 
 def test_maps_are_faithful(people):

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import socket
 import stat
+import threading
 
 import pytest
 
@@ -115,6 +117,28 @@ def test_names_that_lead_elsewhere_are_not_there(files, put, name, tmp_path):
             put(job, file)
     files.delete(name)
     assert size(files, "job", SOURCE) == 7
+
+
+def test_an_s3_that_hangs_is_told_soon(s3, tmp_path, monkeypatch):
+    system = pytest.importorskip("s3fs").S3FileSystem
+    monkeypatch.setattr(system, "read_timeout", 0.5)
+    (tmp_path / "file").write_bytes(b"content")
+    told = []
+
+    def put():
+        try:
+            Files(s3).put("job", SOURCE, tmp_path / "file")
+        except Exception as error:
+            told.append(str(error))
+
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{hangs.getsockname()[1]}")
+        system.clear_instance_cache()  # other tests' has another address
+        thread = threading.Thread(target=put, daemon=True)
+        thread.start()
+        thread.join(10)
+        system.clear_instance_cache()
+    assert "Read timeout" in told[0]
 
 
 def test_others_on_this_machine_cannot_read_them(tmp_path):

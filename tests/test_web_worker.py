@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -24,7 +25,7 @@ from sqlalchemy import event
 from unmask.report import SCHEMA
 from unmask.settings import resolve
 from unmask.video import Video
-from unmask.web import child, worker
+from unmask.web import child, house, worker
 from unmask.web.analysis import MOST_MEMORY
 from unmask.web.house import House
 from unmask.web.services import connect
@@ -449,6 +450,39 @@ def test_a_storage_that_is_away_costs_no_job(place, strange, real_clip, monkeypa
     with monkeypatch.context() as away:
         away.setattr(place.services.files, "fetch", fail)
         assert place.do(id).annotated == QUEUED
+
+
+def test_a_storage_that_hangs_costs_no_job_and_holds_up_no_end(
+    place, strange, real_clip, monkeypatch
+):
+    strange("(results / 'report.json').write_text('{}')")
+    monkeypatch.setattr(place.settings, "time_limit", 0.05)
+    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.1)
+    id, put = place.add(real_clip), place.services.files.put
+
+    def late(*arguments):
+        assert threading.current_thread().daemon  # the interpreter's end does not wait for it
+        time.sleep(3.5)
+        put(*arguments)
+
+    monkeypatch.setattr(place.services.files, "put", late)
+    job = place.do(id)
+    assert (job.state, job.error) == (DONE, None)
+
+
+def test_what_is_left_over_is_deleted_while_a_server_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(house, "CLEAN_SECONDS", 0.01)
+    ending, left = threading.Event(), tmp_path / "left"
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(house.keep_clean, tmp_path, ending)
+        left.touch()
+        os.utime(left, (0, 0))
+        for _ in range(500):
+            if not left.exists():
+                break
+            time.sleep(0.01)
+        ending.set()
+    assert not left.exists()
 
 
 def test_what_is_too_old_is_deleted(place, real_clip, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from unmask.errors import SettingError
 from unmask.web import guard, intake, monitoring
 from unmask.web.api import api
-from unmask.web.house import INCOMING, delete_stale
+from unmask.web.house import INCOMING, delete_stale, keep_clean
 from unmask.web.pages import error_page, pages
 from unmask.web.server import bind, port_of
 from unmask.web.services import Services, check_judging, connect
@@ -76,6 +77,9 @@ def serve(settings: SimpleNamespace) -> int:
     server = bind(app, settings)
     incoming = services.folder / INCOMING
     delete_stale(incoming)  # what is younger another server may be receiving
+    # No worker has this folder, perhaps, and what was just left by a server that died is young.
+    ending = threading.Event()
+    threading.Thread(target=keep_clean, args=(incoming, ending), daemon=True).start()
     tempfile.tempdir = str(incoming)  # all spools go there
     supervisor = Supervisor(settings) if settings.judge_here else None
 
@@ -96,6 +100,7 @@ def serve(settings: SimpleNamespace) -> int:
     except SystemExit:
         pass  # between two steps of the server, which catches it otherwise
     finally:
+        ending.set()
         server.close()
         if supervisor:
             supervisor.stop()

@@ -38,7 +38,16 @@ class Files:
         # It must not keep listings: other machines add files and delete them.
         if self._is_local:
             return LocalFileSystem()
-        return fsspec.url_to_fs(self._url, use_listings_cache=False)[0]
+        from botocore import handlers
+
+        # Enough connections for all uploads of a server: else they wait for each other.
+        config = {"retries": {"total_max_attempts": 2}, "max_pool_connections": 128}
+        system = fsspec.url_to_fs(self._url, use_listings_cache=False, config_kwargs=config)[0]
+        # An S3 that hangs is told within half a minute: not each attempt five times over again, and
+        # no put first asks whether it may go on, whose answer is waited for without an end.
+        system.retries = 1
+        system.s3.meta.events.unregister("before-call.s3", handlers.add_expect_header)
+        return system
 
     def put(self, job: str, name: str, file: Path) -> None:
         """Take over a finished local file: it is moved here, and there whole or not at all."""

@@ -73,6 +73,12 @@ class House:
             delete_stale(self._services.folder / name)
 
 
+def keep_clean(folder: Path, ending: threading.Event) -> None:
+    """Delete what is left over in such a folder, again and again until the event is set."""
+    while not ending.wait(CLEAN_SECONDS):
+        delete_stale(folder)
+
+
 def delete_stale(folder: Path) -> None:
     """Delete what nobody touched for STALE_SECONDS in a folder of what is under way."""
     oldest = time.time() - STALE_SECONDS

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,13 +67,12 @@ class _NotStored(Exception):
 
 @dataclass(frozen=True)
 class _Held:
-    """A job that this worker holds: what is to be done, where, and until when (monotonic)."""
+    """A job that this worker holds: what is to be done, and where."""
 
     job: Job
     claim: str
     task: str  # 'judge' or 'annotate'
     folder: Path
-    deadline: float
 
 
 def run(settings: SimpleNamespace) -> int:
@@ -101,8 +100,9 @@ def run(settings: SimpleNamespace) -> int:
         time.sleep(_POLL_SECONDS)
         consumer.check_worker_health()
     worker.ending.set()
+    end = time.monotonic() + END_SECONDS
     consumer.stop(graceful=True)
-    keeper.join(END_SECONDS)
+    keeper.join(max(0.0, end - time.monotonic()))
     services.store.close()
     return 0
 
@@ -135,7 +135,7 @@ class Worker:
         if not job:
             return  # deleted in between
         folder = Path(tempfile.mkdtemp(dir=self._work))
-        held = _Held(job, claim, task, folder, start + 60 * self._settings.time_limit)
+        held = _Held(job, claim, task, folder)
         end = "lost"  # when the database is away, say: the lease runs out
         try:
             self._do(held)
@@ -206,23 +206,30 @@ class Worker:
 
         Raises FileNotFoundError, or _NotStored for whatever else went wrong.
         """
-        pool = ThreadPoolExecutor(1)
-        try:
-            doing = pool.submit(do, *arguments)
-            while not wait([doing], RENEW_SECONDS).done:
-                self._keep(held)
+        doing: Future[T] = Future()
+
+        def work() -> None:
             try:
-                return doing.result()
-            except FileNotFoundError:
-                raise
+                doing.set_result(do(*arguments))
             except Exception as error:
-                raise _NotStored from error
-        finally:
-            pool.shutdown(wait=False)
+                doing.set_exception(error)
+
+        # No executor: a worker that ends would wait for its thread, for as long as that hangs.
+        threading.Thread(target=work, daemon=True).start()
+        while not wait([doing], RENEW_SECONDS).done:
+            self._keep(held)
+        try:
+            return doing.result()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise _NotStored from error
 
     def _have_done(self, held: _Held, task: str, kind: str) -> dict[str, Any]:
         """What a child found. One that breaks down, or is killed, is started once more."""
-        settings, seconds = self._settings, held.deadline - time.monotonic()
+        settings = self._settings
+        seconds = 60 * settings.time_limit  # what the storage takes does not count
+        deadline = time.monotonic() + seconds
         if task == "fetch":
             seconds = min(seconds, FETCH_SECONDS)
         order = Order(
@@ -236,7 +243,7 @@ class Worker:
             with Child(order, held.folder) as child:
                 try:
                     patience = seconds if task == "fetch" else SILENT_SECONDS
-                    return self._hear(held, child, patience)
+                    return self._hear(held, child, patience, deadline)
                 except (BrokeDown, _Failed) as error:
                     # Why somebody's file is refused is said to them: it may have names in it.
                     problem = str(error) if isinstance(error, BrokeDown) else "refused or stopped"
@@ -246,7 +253,7 @@ class Worker:
                         raise
         raise _Failed(_BROKE_DOWN)
 
-    def _hear(self, held: _Held, child: Child, patience: float) -> dict[str, Any]:
+    def _hear(self, held: _Held, child: Child, patience: float, deadline: float) -> dict[str, Any]:
         """Pass on what a child says until it is done: what it found. Raises BrokeDown."""
         progress, heard = 0.0, time.monotonic()
         renewed = heard
@@ -266,6 +273,11 @@ class Worker:
                 raise _Failed(failed[0])
             if done:
                 return done[0]
+            if now > deadline:
+                raise _Failed(
+                    f"It took more than {self._settings.time_limit:g} minutes, which is all that "
+                    "one file gets here: cut out the part that matters and hand that in."
+                )
             if said:
                 heard = now
             elif now - heard > patience:
@@ -277,11 +289,6 @@ class Worker:
         """Show that the job is being worked on. Raises what ends that."""
         if self.ending.is_set():
             raise _Ending
-        if time.monotonic() > held.deadline:
-            raise _Failed(
-                f"It took more than {self._settings.time_limit:g} minutes, which is all that one "
-                "file gets here: cut out the part that matters and hand that in."
-            )
         if held.task == "annotate":
             progress, events = 1.0, ()  # the job itself is done
         if not self._store.renew(held.job.id, held.claim, progress, events):

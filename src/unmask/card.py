@@ -1,4 +1,4 @@
-"""What a model is and says of itself: three files side by side. Loads no runtime.
+"""What a model is and says of itself: its files, side by side. Loads no runtime.
 
 ``NAME.xml`` and ``NAME.bin`` are the network, which carries its own scaling of the pixels;
 ``NAME.json`` is its card: name, version, sha256, input size and calibration. ``NAME.onnx`` is the

@@ -28,10 +28,11 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class FrameReport:
-    """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the shown frame.
+    """A person's face in one frame: ``box`` is (x1, y1, x2, y2) in pixels of the first frame shown.
 
-    ``face_size`` (in the same pixels), ``sharpness``, ``turn`` and ``colour`` are those of
-    quality.Quality; the last is None in reports of before it was measured.
+    ``face_size`` (in pixels of this frame, whose size may have changed), ``sharpness``, ``turn``
+    and ``colour`` are those of quality.Quality; the last is None in reports of before it was
+    measured.
     ``sample`` counts the frames in which faces were looked for, from 0: who is in two in a row was
     there in between.
     """

@@ -214,7 +214,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, help="default: the shipped one")
     parser.add_argument("--seeds", type=int, default=2, help="fakes of each person and family")
-    parser.add_argument("--threads", type=int, default=0, help="default: as many as help")
+    parser.add_argument("--threads", type=int, default=0, help="0: all processors")
     args = parser.parse_args()
     if args.seeds < 1 or args.threads < 0:
         parser.error("--seeds is 1 or more, --threads 0 or more")

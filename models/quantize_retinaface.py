@@ -11,14 +11,14 @@ instead how the faces of a folder's pictures and videos differ from those of the
 in eight bits and in bfloat16. Needs the extra 'int8'.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import script
 
 from unmask.errors import UnmaskError, UsageError
-from unmask.faces import MEAN_BGR, Face, FaceDetector, shrink
+from unmask.faces import MEAN_BGR, Face, FaceDetector, overlap, shrink
 from unmask.inputs import find_inputs
 from unmask.runtime import WEIGHTS, compile_model
 from unmask.video import Video
@@ -101,14 +101,6 @@ def overlaps(faces: list[list[Face]], others: list[list[Face]]) -> list[float]:
         max((overlap(face.box, other.box) for other in there), default=0.0)
         for here, there in zip(faces, others, strict=True) for face in here
     ]  # fmt: skip
-
-
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0, width) * max(0, height)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 if __name__ == "__main__":

@@ -114,14 +114,6 @@ def jpeg(image: np.ndarray, orientation: int = 1) -> bytes:
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0, width) * max(0, height)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
 def tile(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """The same picture many times over."""
     return np.tile(image, (rows, columns, 1))

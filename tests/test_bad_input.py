@@ -6,10 +6,11 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from clips import jpeg, overlap, with_rotation, with_stated_duration, write_sound, write_video
+from clips import jpeg, with_rotation, with_stated_duration, write_sound, write_video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unmask.faces import overlap
 from unmask.report import SCHEMA
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))

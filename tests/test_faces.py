@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-from clips import overlap, tile
+from clips import tile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.faces import FaceDetector, crop_box, crop_face
+from unmask.faces import FaceDetector, crop_box, crop_face, overlap
 from unmask.video import Video
 
 

@@ -51,6 +51,7 @@ class Classifier:
                 f"the model {self.card.name} {self.card.version} cannot tell where it looks: "
                 "export it again with 'unmask export'"
             ) from None
+        # From some exports it comes as (n, h, w, 1).
         return self._calibrated(raw.reshape(raw.shape[:3]), is_photo)
 
     def _calibrated(self, raw: np.ndarray, is_photo: bool | Sequence[bool]) -> np.ndarray:

@@ -8,10 +8,9 @@ import signal
 import sys
 import threading
 
-from unmask.commands import COMMANDS
+from unmask.commands import COMMANDS, complain
 from unmask.errors import MissingExtraError, UnmaskError
 from unmask.settings import Setting, for_command, resolve
-from unmask.text import printable
 
 
 def _extra(command: str, package: str | None) -> str:
@@ -84,12 +83,6 @@ def _in_words(error: OSError) -> str:
     return f"{problem}; {what_to_do}" if what_to_do else problem
 
 
-def _complain(command: str, problem: str) -> None:
-    """Say on standard error what is wrong; names of files in it cannot steer the terminal."""
-    lines = "\n".join(map(printable, problem.splitlines()))
-    print(f"unmask {command}: {lines}", file=sys.stderr)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 when it could not be done, 2 for wrong usage."""
     for name in ("stdout", "stderr"):
@@ -109,13 +102,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a closed pipe or a full disk is told
         return code
     except UnmaskError as error:
-        _complain(args.command, str(error))
+        complain(args.command, str(error))
         return 2 if error.is_usage else 1
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("unmask"):
             raise
         extra = _extra(args.command, error.name)
-        _complain(args.command, str(MissingExtraError(args.command, extra, error.name)))
+        complain(args.command, str(MissingExtraError(args.command, extra, error.name)))
         return 1
     except BrokenPipeError:
         # Whoever read the output has seen enough ('| head'): what is left goes nowhere.
@@ -123,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         # A full disk, a folder without rights: nobody wants a traceback for that.
-        _complain(args.command, _in_words(error))
+        complain(args.command, _in_words(error))
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted{_what_is_kept(args)}", file=sys.stderr)

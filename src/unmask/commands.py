@@ -54,6 +54,12 @@ def _to_path(text: str) -> Path:
     return Path(_given(text))
 
 
+def complain(command: str, problem: str) -> None:
+    """Say on standard error what is wrong; names of files in it cannot steer the terminal."""
+    lines = "\n".join(map(printable, problem.splitlines()))
+    print(f"unmask {command}: {lines}", file=sys.stderr)
+
+
 def _command(help: str, example: str, *arguments: Argument):
     def register(function: Callable) -> Callable:
         COMMANDS[function.__name__] = Command(function, help, example, arguments)
@@ -90,7 +96,7 @@ def detect(args: argparse.Namespace, settings: SimpleNamespace) -> int:
         robustness=args.robustness, resume=args.resume, command_line=args.command_line,
     )  # fmt: skip
     for failure in failures:
-        print(f"unmask detect: {printable(str(failure))}", file=sys.stderr)
+        complain("detect", str(failure))
     return 1 if failures else 0
 
 

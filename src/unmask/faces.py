@@ -4,6 +4,7 @@ RetinaFace (Deng et al., CVPR 2020, arXiv 1905.00641) with a MobileNet-0.25 trun
 OpenVINO. Training and detection cut with the same ``crop_face``, so the two cannot differ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -129,6 +130,14 @@ def _decode(
         best = np.asarray(best).reshape(-1)
         boxes, scores, landmarks = boxes[best], scores[best], landmarks[best]
     return boxes, scores, landmarks
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def crop_square(

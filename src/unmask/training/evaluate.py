@@ -5,9 +5,8 @@ what is shipped.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,28 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from unmask.analyzer import Analyzer
-from unmask.card import SHIPPED, SHIPPED_NAME, Card, Measured
-from unmask.classifier import Classifier
-from unmask.data.index import read_split, without_stills
-from unmask.data.manifest import Source, read_manifest
-from unmask.errors import DatasetError, ModelError, UsageError
+from unmask.card import Measured
+from unmask.errors import DatasetError, UsageError
 from unmask.outputs import write_whole
 from unmask.robustness import ALTERATIONS, check_sampling
 from unmask.settings import VIDEO_SETTINGS, changed, resolve
 from unmask.training import plots
 from unmask.training.altered import Change, change_between
 from unmask.training.breakdown import aggregations, by_quality
-from unmask.training.judging import judge_crops, judge_videos
+from unmask.training.judging import Judged, judge_manifest, judge_split, judge_videos
 from unmask.training.metrics import Measurement, measure_scores, set_aside
 from unmask.training.results import Evaluation, Level, report_text
 from unmask.training.scores import SCORES_NAME, Score, write_scores
 from unmask.verdict import Rule
 
-# What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
-# made anew from the probabilities.
-_CROP_SETTINGS = ("precision", "device")
-_VIDEO_SETTINGS = (*VIDEO_SETTINGS, *_CROP_SETTINGS)
 # What a model's card says nothing of, so that figures in it hold for the defaults.
 _NOT_IN_CARD = (*VIDEO_SETTINGS, "uncertain")
 
@@ -65,9 +56,9 @@ def evaluate(
     _check(values, videos)
     rule, output = Rule.of(values), Path(output)
     if videos:
-        done = _judge_manifest(model, Path(videos), part, output, values, rule)
+        done = judge_manifest(model, Path(videos), part, output, values, rule)
     else:
-        done = _judge_split(model, Path(split), part or "test", output, values, rule)
+        done = judge_split(model, Path(split), part or "test", output, values, rule)
     scores = done.scores
     write_scores(output / SCORES_NAME, scores)
     video_level = _level([s for s in scores if s.level == "video"], rule, values.seed)
@@ -122,92 +113,6 @@ def _check(values: SimpleNamespace, videos: str | Path | None) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What was judged, how and by what: ``used`` are the settings that probabilities depend on.
-
-    ``card``, ``judged`` and ``protocol`` are those of the Evaluation. A manifest has its
-    ``sources`` and the ``analyzer`` that judged them.
-    """
-
-    network: Path
-    card: Card
-    scores: list[Score]
-    judged: str
-    protocol: str
-    used: dict[str, Any]
-    sources: Sequence[Source] = ()
-    analyzer: Analyzer | None = None
-
-
-def _judge_manifest(
-    model: str | Path, videos: Path, part: str | None, output: Path, values: SimpleNamespace,
-    rule: Rule,
-) -> _Judged:  # fmt: skip
-    """Judge the videos of a manifest, or those of a part."""
-    sources = read_manifest(videos)
-    parts = Counter(source.split or "no split" for source in sources)
-    if part:
-        sources = [source for source in sources if source.split == part]
-        if not sources:
-            raise UsageError(f"the column 'split' of {videos} has no {part}: leave --part out")
-    network = _runtime_model(model)
-    output.mkdir(parents=True, exist_ok=True)
-    used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
-    analyzer = Analyzer(
-        model=str(network), calibration=values.calibration, threads=values.threads,
-        provenance=False, trust_list="", **used,
-    )  # fmt: skip
-    protocol = (
-        "every video is judged as 'unmask detect' does, "
-        + ("as fake as its most fake person" if rule.aggregate == "person" else
-           "by the mean of logits over all faces")
-        + "; a frame row is one face in one frame"
-    )  # fmt: skip
-    if not part and len(parts) > 1:
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
-        protocol += f"; all splits of the manifest are taken together: {counts}"
-    return _Judged(
-        network=network,
-        card=analyzer.classifier.card,
-        scores=judge_videos(sources, analyzer, rule, used, output / SCORES_NAME),
-        judged=f"the {part + ' ' if part else ''}videos of {videos}",
-        protocol=protocol,
-        used=used,
-        sources=sources,
-        analyzer=analyzer,
-    )
-
-
-def _judge_split(
-    model: str | Path, split: Path, part: str, output: Path, values: SimpleNamespace, rule: Rule
-) -> _Judged:
-    """Judge the crops of a split's part; copies are left out, and stills where that can be."""
-    crops = read_split(split, part)
-    network = _runtime_model(model)
-    output.mkdir(parents=True, exist_ok=True)
-    classifier = Classifier(
-        network, values.threads, values.precision, values.calibration, device=values.device
-    )
-    own = [crop for crop in crops if not crop.augmented]
-    if not own:
-        raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
-    kept = without_stills(own)
-    protocol = "a video's score is the mean of logits over all its crops, whoever they show"
-    if len(own) < len(crops):
-        protocol += f"; {len(crops) - len(own)} augmented copies are left out"
-    if len(kept) < len(own):
-        protocol += f"; {len(own) - len(kept)} stills, which flatter, are left out"
-    return _Judged(
-        network=network,
-        card=classifier.card,
-        scores=judge_crops(kept, split, classifier, rule),
-        judged=f"the {part} crops of {split}",
-        protocol=protocol,
-        used={name: getattr(values, name) for name in _CROP_SETTINGS},
-    )
-
-
 def _record(found: Evaluation, name: str, path: Path) -> None:
     """Write the videos' figures into the model's card. Raises DatasetError where one is missing."""
     metrics = found.videos.whole.metrics
@@ -228,25 +133,8 @@ def _record(found: Evaluation, name: str, path: Path) -> None:
     write_whole(path, json.dumps(card, indent=2, allow_nan=False) + "\n")
 
 
-def _runtime_model(model: str | Path) -> Path:
-    """The model's .xml file."""
-    if str(model) == SHIPPED_NAME:
-        return SHIPPED
-    model = Path(model)
-    if not model.is_file():
-        raise ModelError(
-            f"no model at {model}: train one with 'unmask train', or measure Unmask's own with "
-            "'unmask evaluate shipped'"
-        )
-    if model.suffix.lower() != ".h5":
-        return model
-    from unmask.training.export import runtime_form  # TensorFlow, only where it is needed
-
-    return runtime_form(model)
-
-
 def _robustness(
-    done: _Judged, before: Sequence[Score], rule: Rule, output: Path, seed: int
+    done: Judged, before: Sequence[Score], rule: Rule, output: Path, seed: int
 ) -> dict[str, Change]:
     """The videos that have a score ``before``, judged again under each alteration."""
     names = {score.path for score in before}

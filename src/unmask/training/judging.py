@@ -1,27 +1,132 @@
 """Judge a split's crops, or labelled videos, as 'detect' does: a row of scores.csv for each."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unmask.analyzer import Analyzer
+from unmask.card import SHIPPED, SHIPPED_NAME, Card
 from unmask.classifier import Classifier
-from unmask.data.index import Crop
-from unmask.data.manifest import Source
-from unmask.errors import UnreadableError
+from unmask.data.index import Crop, read_split, without_stills
+from unmask.data.manifest import Source, read_manifest
+from unmask.errors import DatasetError, ModelError, UnreadableError, UsageError
 from unmask.quality import longer_side
 from unmask.robustness import ALTERATIONS, analyze_altered
+from unmask.settings import VIDEO_SETTINGS
 from unmask.tracks import Sighting, Track
 from unmask.training.batches import read_crop
-from unmask.training.scores import Score, append_scores, read_finished, score_key, write_scores
+from unmask.training.scores import (
+    SCORES_NAME,
+    Score,
+    append_scores,
+    read_finished,
+    score_key,
+    write_scores,
+)
 from unmask.verdict import Rule, judge, sigmoid
 
 _BATCH = 16
+# What a crop's probability depends on, and a video's. The threshold is not in it: verdicts are
+# made anew from the probabilities.
+_CROP_SETTINGS = ("precision", "device")
+_VIDEO_SETTINGS = (*VIDEO_SETTINGS, *_CROP_SETTINGS)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was judged, how and by what: ``used`` are the settings that probabilities depend on.
+
+    ``card``, ``judged`` and ``protocol`` are those of the Evaluation. A manifest has its
+    ``sources`` and the ``analyzer`` that judged them.
+    """
+
+    network: Path
+    card: Card
+    scores: list[Score]
+    judged: str
+    protocol: str
+    used: dict[str, Any]
+    sources: Sequence[Source] = ()
+    analyzer: Analyzer | None = None
+
+
+def judge_manifest(
+    model: str | Path, videos: Path, part: str | None, output: Path, values: SimpleNamespace,
+    rule: Rule,
+) -> Judged:  # fmt: skip
+    """Judge the videos of a manifest, or those of a part. Raises as ``evaluate`` does."""
+    sources = read_manifest(videos)
+    parts = Counter(source.split or "no split" for source in sources)
+    if part:
+        sources = [source for source in sources if source.split == part]
+        if not sources:
+            raise UsageError(f"the column 'split' of {videos} has no {part}: leave --part out")
+    network = _runtime_model(model)
+    output.mkdir(parents=True, exist_ok=True)
+    used = {name: getattr(values, name) for name in _VIDEO_SETTINGS}
+    analyzer = Analyzer(
+        model=str(network), calibration=values.calibration, threads=values.threads,
+        provenance=False, trust_list="", **used,
+    )  # fmt: skip
+    protocol = (
+        "every video is judged as 'unmask detect' does, "
+        + ("as fake as its most fake person" if rule.aggregate == "person" else
+           "by the mean of logits over all faces")
+        + "; a frame row is one face in one frame"
+    )  # fmt: skip
+    if not part and len(parts) > 1:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
+        protocol += f"; all splits of the manifest are taken together: {counts}"
+    return Judged(
+        network=network,
+        card=analyzer.classifier.card,
+        scores=judge_videos(sources, analyzer, rule, used, output / SCORES_NAME),
+        judged=f"the {part + ' ' if part else ''}videos of {videos}",
+        protocol=protocol,
+        used=used,
+        sources=sources,
+        analyzer=analyzer,
+    )
+
+
+def judge_split(
+    model: str | Path, split: Path, part: str, output: Path, values: SimpleNamespace, rule: Rule
+) -> Judged:
+    """Judge the crops of a split's part; copies are left out, and stills where that can be.
+
+    Raises as ``evaluate`` does.
+    """
+    crops = read_split(split, part)
+    network = _runtime_model(model)
+    output.mkdir(parents=True, exist_ok=True)
+    classifier = Classifier(
+        network, values.threads, values.precision, values.calibration, device=values.device
+    )
+    own = [crop for crop in crops if not crop.augmented]
+    if not own:
+        raise DatasetError(f"{split} has only augmented copies in {part}: split it again")
+    kept = without_stills(own)
+    protocol = "a video's score is the mean of logits over all its crops, whoever they show"
+    if len(own) < len(crops):
+        protocol += f"; {len(crops) - len(own)} augmented copies are left out"
+    if len(kept) < len(own):
+        protocol += f"; {len(own) - len(kept)} stills, which flatter, are left out"
+    return Judged(
+        network=network,
+        card=classifier.card,
+        scores=judge_crops(kept, split, classifier, rule),
+        judged=f"the {part} crops of {split}",
+        protocol=protocol,
+        used={name: getattr(values, name) for name in _CROP_SETTINGS},
+    )
 
 
 def crop_logits(
@@ -166,3 +271,20 @@ def _relabel(score: Score, source: Source, rule: Rule) -> Score:
 def _bar(what: str) -> Progress:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
+
+
+def _runtime_model(model: str | Path) -> Path:
+    """The model's .xml file."""
+    if str(model) == SHIPPED_NAME:
+        return SHIPPED
+    model = Path(model)
+    if not model.is_file():
+        raise ModelError(
+            f"no model at {model}: train one with 'unmask train', or measure Unmask's own with "
+            "'unmask evaluate shipped'"
+        )
+    if model.suffix.lower() != ".h5":
+        return model
+    from unmask.training.export import runtime_form  # TensorFlow, only where it is needed
+
+    return runtime_form(model)
